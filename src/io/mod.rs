@@ -1,0 +1,1 @@
+//! Files, compression, detection: the only place, beside the stage, that touches the world.

@@ -1,0 +1,13 @@
+//! Clock-skew correction for distributed traces.
+//!
+//! One line of data flow, which `run.rs` spells out:
+//!
+//! bytes → [`otlp::Payload`] → exchanges → evidence → clock map and findings → corrected payload → bytes, Parquet, report
+//!
+//! Sign, everywhere: an *offset* is a clock's reading less the reference clock's reading at the same
+//! instant. Positive is ahead; corrected time = reading − offset.
+
+pub mod clock;
+pub mod io;
+pub mod otlp;
+pub mod span;
