@@ -8,6 +8,10 @@
 //! instant. Positive is ahead; corrected time = reading − offset.
 
 pub mod clock;
+pub mod correct;
+pub mod estimate;
+pub mod identity;
 pub mod io;
 pub mod otlp;
+pub mod pair;
 pub mod span;
