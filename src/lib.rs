@@ -10,4 +10,5 @@
 pub mod clock;
 pub mod io;
 pub mod otlp;
+pub mod simulate;
 pub mod span;
