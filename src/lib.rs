@@ -10,5 +10,6 @@
 pub mod clock;
 pub mod io;
 pub mod otlp;
+pub mod score;
 pub mod simulate;
 pub mod span;
