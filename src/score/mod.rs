@@ -154,3 +154,139 @@ fn clocks(scored: &Scored, errors_ns: &[Option<f64>]) -> Vec<ClockScore> {
     });
     clocks
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+    use parquet::arrow::ArrowWriter;
+    use parquet::file::metadata::KeyValue;
+    use parquet::file::properties::WriterProperties;
+
+    use super::made::{Made, fleet};
+    use super::*;
+
+    fn text(values: &[&'static str]) -> ArrayRef {
+        Arc::new(values.iter().map(|value| (!value.is_empty()).then_some(*value)).collect::<StringArray>())
+    }
+
+    fn times(values: &[i64]) -> ArrayRef {
+        Arc::new(Int64Array::from(values.to_vec()))
+    }
+
+    fn write(path: &Path, columns: Vec<(&'static str, ArrayRef)>, notes: Vec<KeyValue>) {
+        let batch = RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, of)| (name, of, true)));
+        let batch = batch.unwrap();
+        let properties = WriterProperties::builder().set_key_value_metadata(Some(notes)).build();
+        let file = std::fs::File::create(path).unwrap();
+        let mut writer = ArrowWriter::try_new(file, batch.schema(), Some(properties)).unwrap();
+        writer.write(&batch).unwrap();
+        writer.close().unwrap();
+    }
+
+    const TRACE: &str = "000000000000000000000000000000a1";
+
+    /// A call from `ref-1` to `far-1`, recorded 50 ms late there and corrected to 2 ms late; and a span that the
+    /// truth lacks.
+    fn folder(truth_has_traces: bool) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        std::fs::create_dir(path("traces")).unwrap();
+        std::fs::write(path("summary.json"), r#"{"reference": "ref-1", "spans": 3}"#).unwrap();
+        let ms = |values: [i64; 3]| times(&values.map(|value| value * 1_000_000 + 7));
+        let ids = ["00000000000000c1", "00000000000000d1", "00000000000000e1"];
+        let columns = vec![
+            ("trace_id", text(&[TRACE; 3])),
+            ("span_id", text(&ids)),
+            ("parent_span_id", text(&["", ids[0], ids[0]])),
+            ("kind", text(&["CLIENT", "SERVER", "INTERNAL"])),
+            ("clock", text(&["ref-1", "far-1", "far-1"])),
+            ("start_unix_nano", ms([1_000, 1_012, 1_012])),
+            ("end_unix_nano", ms([1_100, 1_092, 1_013])),
+            ("original_start_unix_nano", ms([1_000, 1_060, 1_060])),
+            ("original_end_unix_nano", ms([1_100, 1_140, 1_061])),
+            ("uncertainty_ns", times(&[0, 3_000_000, 3_000_000])),
+            ("correction", text(&["reference", "moved", "moved"])),
+        ];
+        write(&path("traces/part-0.parquet"), columns, Vec::new());
+        let two = |[one, two]: [i64; 2]| times(&[one * 1_000_000 + 7, two * 1_000_000 + 7]);
+        let mut columns = vec![
+            ("span_id", text(&ids[..2])),
+            ("host", text(&["ref-1", "far-1"])),
+            ("true_start_ns", two([1_000, 1_010])),
+            ("true_end_ns", two([1_100, 1_090])),
+        ];
+        if truth_has_traces {
+            columns.push(("trace_id", text(&[TRACE; 2])));
+        }
+        let links = r#"[{"client_host": "ref-1", "server_host": "far-1", "base_ns": 5e6, "asymmetry": 0.2}]"#;
+        let notes = [("unskew.links", links), ("unskew.steps", "[]"), ("unskew.reference", "ref-1")];
+        let notes = notes.map(|(key, value)| KeyValue::new(key.to_owned(), value.to_owned())).into();
+        write(&path("truth.parquet"), columns, notes);
+        folder
+    }
+
+    #[test]
+    fn a_correction_is_read_from_its_folder_and_joined_to_its_truth() {
+        for truth_has_traces in [true, false] {
+            let folder = folder(truth_has_traces);
+            let score = score(folder.path(), &folder.path().join("truth.parquet"), Gauge::None).unwrap();
+            assert_eq!((score.spans, score.with_truth, score.reference.as_deref()), (3, 2, Some("ref-1")));
+            assert_eq!((score.corrected.error.spans, score.corrected.error.max_ns), (1, 2e6));
+            assert_eq!(score.doing_nothing.error.max_ns, 50e6);
+            assert_eq!(score.moves.max_ns, 48e6);
+            // Centred in its parent, where it truly is.
+            assert_eq!(score.centring.error.max_ns, 0.0);
+            assert_eq!((score.corrected.inversions.inverted, score.doing_nothing.inversions.inverted), (0, 1));
+            assert_eq!((score.coverage.cells, score.coverage.covered), (1, 1));
+            assert_eq!(score.floor.unwrap().max_ns, 1e6);
+            assert_eq!(score.clocks[0].median_ns, 2e6);
+        }
+    }
+
+    #[test]
+    fn a_folder_without_traces_is_named() {
+        let folder = folder(true);
+        std::fs::remove_file(folder.path().join("traces/part-0.parquet")).unwrap();
+        let refusal = score(folder.path(), &folder.path().join("truth.parquet"), Gauge::None).unwrap_err();
+        assert!(format!("{refusal:#}").contains("no Parquet file"), "{refusal:#}");
+    }
+
+    #[test]
+    fn the_gauge_takes_one_constant_from_all_spans_and_the_reference_counts() {
+        let row = |id, parent, host, error_ms| Made { id, parent, host, error_ms, ..Made::default() };
+        let mut scored = fleet(&[row(1, 0, "a", 0.0), row(2, 1, "b", 10.0), row(3, 2, "c", 13.0)]);
+        scored.reference = Some(0);
+        let errors = |gauge| {
+            let error = of(&scored, gauge).corrected.error;
+            (error.spans, error.p50_ns, error.max_ns)
+        };
+        assert_eq!(errors(Gauge::None), (2, 10e6, 13e6));
+        assert_eq!(errors(Gauge::Median), (3, 3e6, 10e6));
+    }
+
+    #[test]
+    fn straddlers_of_a_step_are_counted_apart() {
+        let row = |id, error_ms, from, to| Made { id, host: "b", from, to, error_ms, ..Made::default() };
+        let mut scored = fleet(&[row(1, 1.0, 0, 10), row(2, 7.0, 20, 40), row(3, 9.0, 60, 70)]);
+        // The second shows it by an end read from the wall clock again. The third's end is monotonic and shows
+        // nothing: the truth says when the step was.
+        scored.spans[1].original.end += 2_000_000;
+        scored.steps = vec![(0, crate::clock::ReferenceTime::from_nanos(65_000_000), 3e6)];
+        let score = of(&scored, Gauge::None);
+        assert_eq!((score.straddling.spans, score.straddling.p50_ns), (2, 7e6));
+        assert_eq!(score.corrected.error.spans, 1);
+    }
+
+    #[test]
+    fn the_text_has_every_way_and_the_worst_clock_first() {
+        let row = |id, parent, host, error_ms| Made { id, parent, host, error_ms, ..Made::default() };
+        let scored = fleet(&[row(1, 0, "good", 0.25), row(2, 1, "bad", 1_234.5)]);
+        let text = of(&scored, Gauge::None).to_string();
+        for part in ["corrected", "doing nothing", "per-trace centring", "straddling", "1234.500", "0.250"] {
+            assert!(text.contains(part), "{part} is not in:\n{text}");
+        }
+        assert!(text.rfind("bad") < text.rfind("good"), "{text}");
+    }
+}

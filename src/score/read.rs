@@ -94,8 +94,7 @@ fn joined(dir: &Path, truth: &Path) -> Result<DataFrame> {
     let traces = scan(parts(&dir.join("traces"))?)?;
     let mut truth = scan(vec![truth.to_owned()])?;
     let schema = truth.collect_schema()?;
-    let keys: Vec<_> =
-        ["trace_id", "span_id"].into_iter().filter(|key| schema.contains(key)).map(col).collect();
+    let keys: Vec<_> = ["trace_id", "span_id"].into_iter().filter(|key| schema.contains(key)).map(col).collect();
     ensure!(keys.len() == 2 || schema.contains("span_id"), "the truth has no column span_id");
     let mut columns = keys.clone();
     columns.extend([col("host").cast(DataType::String), col("true_start_ns"), col("true_end_ns")]);

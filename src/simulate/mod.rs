@@ -17,7 +17,7 @@ mod truth;
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use crate::span::SpanKind;
 use dice::Dice;
@@ -75,6 +75,10 @@ pub fn write(scenario_path: &Path, out: &Path, seed: Option<u64>) -> Result<Summ
 /// Simulates a scenario. The same scenario gives the same bytes.
 pub fn run(scenario: &Scenario) -> Result<Simulated> {
     let fleet = Fleet::new(scenario);
+    for given in &scenario.clocks.given {
+        let known = fleet.hosts.iter().any(|host| host.name == given.host && host.name != scenario.fleet.reference);
+        ensure!(known, "clocks.given: no host {:?} off the reference; they are called svc01-1 and so on", given.host);
+    }
     let spans = spans(scenario, &fleet);
     let truth = truth::table(&spans, &links(&spans), &fleet)?;
     let wants = |output| scenario.outputs.contains(&output).then(Vec::new);
@@ -363,14 +367,23 @@ mod tests {
     }
 
     #[test]
-    fn every_committed_scenario_can_be_read() {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/accuracy/scenarios");
+    fn a_given_clock_without_a_host_is_refused() {
+        let refusal = run(&scenario("[[clocks.given]]\nhost = \"svc3-1\"")).err().unwrap();
+        assert!(refusal.to_string().contains("svc3-1"), "{refusal}");
+    }
+
+    #[test]
+    fn every_committed_scenario_runs() {
         let mut names = Vec::new();
-        for entry in std::fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            scenario::read(&path).unwrap();
-            names.push(path);
+        for folder in ["scenarios", "cases"] {
+            let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/accuracy").join(folder);
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                let scenario = scenario::read(&path).unwrap();
+                run(&Scenario { spans: 100, ..scenario }).unwrap();
+                names.push(path);
+            }
         }
-        assert!(names.len() >= 13, "{names:?}");
+        assert!(names.len() >= 19, "{names:?}");
     }
 }

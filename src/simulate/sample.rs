@@ -6,10 +6,10 @@ use super::traffic::Span;
 
 /// Keeps traces with an error, the slowest, and some of the rest. A request is kept or dropped whole.
 pub(super) fn tail(requests: Vec<Vec<Span>>, sampling: Sampling, dice: &mut Dice) -> Vec<Vec<Span>> {
+    // By its root, as samplers do: what hangs behind a message may last far longer.
     let duration = |request: &Vec<Span>| {
-        let begin = request.iter().map(|span| span.stamp.true_start).min();
-        let end = request.iter().map(|span| span.stamp.true_end).max();
-        end.zip(begin).map_or(0, |(end, begin)| end - begin)
+        let root = request.iter().find(|span| span.parent.is_none() && span.link.is_none());
+        root.map_or(0, |root| root.stamp.true_end - root.stamp.true_start)
     };
     let mut durations: Vec<i64> = requests.iter().map(duration).collect();
     durations.sort_unstable();
