@@ -14,4 +14,6 @@ pub mod identity;
 pub mod io;
 pub mod otlp;
 pub mod pair;
+pub mod score;
+pub mod simulate;
 pub mod span;
