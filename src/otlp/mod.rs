@@ -1,6 +1,7 @@
 //! OTLP bytes ↔ [`Payload`]: where the fields of each span sit, so that times are rewritten in place
 //! and every other byte survives.
 
+pub mod json;
 mod payload;
 pub mod protobuf;
 mod splice;
@@ -50,7 +51,10 @@ fn value_json(value: Option<Value>) -> serde_json::Value {
         Some(Value::BytesValue(bytes)) => Json::String(bytes.iter().map(|byte| format!("{byte:02x}")).collect()),
         Some(Value::ArrayValue(array)) => array.values.into_iter().map(|any| value_json(any.value)).collect(),
         Some(Value::KvlistValue(list)) => Json::Object(
-            list.values.into_iter().map(|entry| (entry.key, value_json(entry.value.and_then(|any| any.value)))).collect(),
+            list.values
+                .into_iter()
+                .map(|entry| (entry.key, value_json(entry.value.and_then(|any| any.value))))
+                .collect(),
         ),
         Some(_) => Json::Null,
     }

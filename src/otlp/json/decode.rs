@@ -1,0 +1,271 @@
+//! A whole record as opentelemetry-proto's structs, read with the same words as the scan.
+
+use opentelemetry_proto::tonic::common::v1::{
+    AnyValue, ArrayValue, EntityRef, InstrumentationScope, KeyValue, KeyValueList, any_value::Value,
+};
+use opentelemetry_proto::tonic::resource::v1::Resource;
+use opentelemetry_proto::tonic::trace::v1::span::{Event, Link};
+use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Status, TracesData};
+
+use super::check_utf8;
+use super::cursor::Cursor;
+use super::words::{Key, base64, replaces};
+use crate::otlp::Malformed;
+
+/// Decodes one `ExportTraceServiceRequest` or `TracesData`, whole.
+///
+/// # Errors
+/// Where the bytes are not one JSON object, or a field holds what it cannot mean.
+pub fn decode(bytes: &[u8]) -> Result<TracesData, Malformed> {
+    check_utf8(bytes)?;
+    let mut data = TracesData::default();
+    let mut cursor = Cursor::new(bytes, 0);
+    let record = cursor.object(|cursor, key| {
+        match Key::of(key) {
+            Key::ResourceSpans => data.resource_spans = list(cursor, resource_spans)?,
+            _ => cursor.skip()?,
+        }
+        Ok(())
+    })?;
+    if record.is_none() {
+        return Err(Malformed { at: 0, what: "expected an object".into() });
+    }
+    cursor.finish()?;
+    Ok(data)
+}
+
+/// The messages of an array; a `null` among them is none.
+fn list<'a, T>(
+    cursor: &mut Cursor<'a>,
+    mut element: impl FnMut(&mut Cursor<'a>) -> Result<Option<T>, Malformed>,
+) -> Result<Vec<T>, Malformed> {
+    let mut items = Vec::new();
+    cursor.array(|cursor| {
+        items.extend(element(cursor)?);
+        Ok(())
+    })?;
+    Ok(items)
+}
+
+fn text(cursor: &mut Cursor<'_>) -> Result<String, Malformed> {
+    let text = cursor.string()?.unwrap_or_default();
+    // The record was found to be UTF-8, and undoing an escape keeps it so.
+    Ok(String::from_utf8(text.into_owned()).unwrap_or_default())
+}
+
+fn count(cursor: &mut Cursor<'_>) -> Result<u32, Malformed> {
+    Ok(cursor.integer()?.unwrap_or_default())
+}
+
+fn time(cursor: &mut Cursor<'_>) -> Result<u64, Malformed> {
+    Ok(cursor.time()?.map_or(0, |time| time.unix_nano))
+}
+
+/// A message: an object whose members `read` puts into a fresh `T`. `None`: a `null`.
+fn message<'a, T: Default>(
+    cursor: &mut Cursor<'a>,
+    mut read: impl FnMut(&mut Cursor<'a>, Key, &mut T) -> Result<(), Malformed>,
+) -> Result<Option<T>, Malformed> {
+    let mut message = T::default();
+    let found = cursor.object(|cursor, key| read(cursor, Key::of(key), &mut message))?;
+    Ok(found.map(|_| message))
+}
+
+fn resource_spans(cursor: &mut Cursor<'_>) -> Result<Option<ResourceSpans>, Malformed> {
+    let mut has_modern = false;
+    message(cursor, |cursor, key, into: &mut ResourceSpans| {
+        match key {
+            Key::Resource => into.resource = resource(cursor)?,
+            Key::SchemaUrl => into.schema_url = text(cursor)?,
+            Key::ScopeSpans | Key::LibrarySpans => {
+                let nothing = cursor.nothing()?;
+                let replaces = replaces(key, nothing, &mut has_modern);
+                if replaces {
+                    into.scope_spans.clear();
+                }
+                match (nothing, replaces) {
+                    (true, _) => {}
+                    (false, false) => cursor.skip()?,
+                    (false, true) => into.scope_spans = list(cursor, scope_spans)?,
+                }
+            }
+            _ => cursor.skip()?,
+        }
+        Ok(())
+    })
+}
+
+pub(super) fn resource(cursor: &mut Cursor<'_>) -> Result<Option<Resource>, Malformed> {
+    message(cursor, |cursor, key, into: &mut Resource| {
+        match key {
+            Key::Attributes => into.attributes = list(cursor, key_value)?,
+            Key::DroppedAttributes => into.dropped_attributes_count = count(cursor)?,
+            Key::EntityRefs => into.entity_refs = list(cursor, entity_ref)?,
+            _ => cursor.skip()?,
+        }
+        Ok(())
+    })
+}
+
+fn entity_ref(cursor: &mut Cursor<'_>) -> Result<Option<EntityRef>, Malformed> {
+    message(cursor, |cursor, key, into: &mut EntityRef| {
+        match key {
+            Key::SchemaUrl => into.schema_url = text(cursor)?,
+            Key::Type => into.r#type = text(cursor)?,
+            Key::IdKeys => into.id_keys = list(cursor, |cursor| text(cursor).map(Some))?,
+            Key::DescriptionKeys => into.description_keys = list(cursor, |cursor| text(cursor).map(Some))?,
+            _ => cursor.skip()?,
+        }
+        Ok(())
+    })
+}
+
+fn scope_spans(cursor: &mut Cursor<'_>) -> Result<Option<ScopeSpans>, Malformed> {
+    message(cursor, |cursor, key, into: &mut ScopeSpans| {
+        match key {
+            Key::Scope => into.scope = scope(cursor)?,
+            Key::SchemaUrl => into.schema_url = text(cursor)?,
+            Key::Spans => into.spans = list(cursor, span)?,
+            _ => cursor.skip()?,
+        }
+        Ok(())
+    })
+}
+
+fn scope(cursor: &mut Cursor<'_>) -> Result<Option<InstrumentationScope>, Malformed> {
+    message(cursor, |cursor, key, into: &mut InstrumentationScope| {
+        match key {
+            Key::Name => into.name = text(cursor)?,
+            Key::Version => into.version = text(cursor)?,
+            Key::Attributes => into.attributes = list(cursor, key_value)?,
+            Key::DroppedAttributes => into.dropped_attributes_count = count(cursor)?,
+            _ => cursor.skip()?,
+        }
+        Ok(())
+    })
+}
+
+fn span(cursor: &mut Cursor<'_>) -> Result<Option<Span>, Malformed> {
+    message(cursor, |cursor, key, into: &mut Span| {
+        match key {
+            Key::TraceId => into.trace_id = cursor.id()?.as_slice().to_vec(),
+            Key::SpanId => into.span_id = cursor.id()?.as_slice().to_vec(),
+            Key::ParentSpanId => into.parent_span_id = cursor.id()?.as_slice().to_vec(),
+            Key::TraceState => into.trace_state = text(cursor)?,
+            Key::Flags => into.flags = count(cursor)?,
+            Key::Name => into.name = text(cursor)?,
+            Key::Kind => into.kind = cursor.kind()?,
+            Key::Start => into.start_time_unix_nano = time(cursor)?,
+            Key::End => into.end_time_unix_nano = time(cursor)?,
+            Key::Attributes => into.attributes = list(cursor, key_value)?,
+            Key::DroppedAttributes => into.dropped_attributes_count = count(cursor)?,
+            Key::Events => into.events = list(cursor, event)?,
+            Key::DroppedEvents => into.dropped_events_count = count(cursor)?,
+            Key::Links => into.links = list(cursor, link)?,
+            Key::DroppedLinks => into.dropped_links_count = count(cursor)?,
+            Key::Status => into.status = status(cursor)?,
+            _ => cursor.skip()?,
+        }
+        Ok(())
+    })
+}
+
+fn status(cursor: &mut Cursor<'_>) -> Result<Option<Status>, Malformed> {
+    message(cursor, |cursor, key, into: &mut Status| {
+        match key {
+            Key::Code => into.code = cursor.status_code()?,
+            Key::Message => into.message = text(cursor)?,
+            _ => cursor.skip()?,
+        }
+        Ok(())
+    })
+}
+
+fn event(cursor: &mut Cursor<'_>) -> Result<Option<Event>, Malformed> {
+    message(cursor, |cursor, key, into: &mut Event| {
+        match key {
+            Key::Time => into.time_unix_nano = time(cursor)?,
+            Key::Name => into.name = text(cursor)?,
+            Key::Attributes => into.attributes = list(cursor, key_value)?,
+            Key::DroppedAttributes => into.dropped_attributes_count = count(cursor)?,
+            _ => cursor.skip()?,
+        }
+        Ok(())
+    })
+}
+
+fn link(cursor: &mut Cursor<'_>) -> Result<Option<Link>, Malformed> {
+    message(cursor, |cursor, key, into: &mut Link| {
+        match key {
+            Key::TraceId => into.trace_id = cursor.id()?.as_slice().to_vec(),
+            Key::SpanId => into.span_id = cursor.id()?.as_slice().to_vec(),
+            Key::TraceState => into.trace_state = text(cursor)?,
+            Key::Flags => into.flags = count(cursor)?,
+            Key::Attributes => into.attributes = list(cursor, key_value)?,
+            Key::DroppedAttributes => into.dropped_attributes_count = count(cursor)?,
+            _ => cursor.skip()?,
+        }
+        Ok(())
+    })
+}
+
+fn key_value(cursor: &mut Cursor<'_>) -> Result<Option<KeyValue>, Malformed> {
+    message(cursor, |cursor, key, into: &mut KeyValue| {
+        match key {
+            Key::Key => into.key = text(cursor)?,
+            Key::Value => into.value = any_value(cursor)?,
+            _ => cursor.skip()?,
+        }
+        Ok(())
+    })
+}
+
+/// One variant; of several the last that is not `null`.
+fn any_value(cursor: &mut Cursor<'_>) -> Result<Option<AnyValue>, Malformed> {
+    message(cursor, |cursor, key, into: &mut AnyValue| {
+        if cursor.null()? {
+            return Ok(());
+        }
+        let value = match key {
+            Key::StringValue => Some(Value::StringValue(text(cursor)?)),
+            Key::BoolValue => cursor.bool()?.map(Value::BoolValue),
+            Key::IntValue => cursor.integer()?.map(Value::IntValue),
+            Key::DoubleValue => cursor.double()?.map(Value::DoubleValue),
+            Key::BytesValue => {
+                let before = cursor.position();
+                let encoded = cursor.string()?.unwrap_or_default();
+                match base64(&encoded) {
+                    Some(bytes) => Some(Value::BytesValue(bytes)),
+                    None => return Err(Malformed { at: before, what: "bytesValue is not base64".into() }),
+                }
+            }
+            Key::ArrayValue => message(cursor, |cursor, key, into: &mut ArrayValue| {
+                match key {
+                    // A `null` keeps its place: an array's elements are told apart by it.
+                    Key::Values => {
+                        into.values = list(cursor, |cursor| any_value(cursor).map(Option::unwrap_or_default).map(Some))?
+                    }
+                    _ => cursor.skip()?,
+                }
+                Ok(())
+            })?
+            .map(Value::ArrayValue),
+            Key::KvlistValue => message(cursor, |cursor, key, into: &mut KeyValueList| {
+                match key {
+                    Key::Values => into.values = list(cursor, key_value)?,
+                    _ => cursor.skip()?,
+                }
+                Ok(())
+            })?
+            .map(Value::KvlistValue),
+            _ => {
+                cursor.skip()?;
+                None
+            }
+        };
+        if value.is_some() {
+            into.value = value;
+        }
+        Ok(())
+    })
+}

@@ -1,0 +1,400 @@
+//! OTLP/JSON: a scan that notes where times and ids sit, a rewrite that leaves every other byte alone, and
+//! the full decoding.
+//!
+//! Reads what the Collector reads (see [`words`]) and a little more. A key given twice counts as its last
+//! value, as in most readers of JSON, so what is appended to an object always wins.
+
+mod cursor;
+mod decode;
+mod words;
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use opentelemetry_proto::tonic::common::v1::{AnyValue, any_value::Value};
+use xxhash_rust::xxh3::xxh3_64;
+
+pub use decode::decode;
+
+use self::cursor::{Closed, Cursor};
+use self::words::{Key, replaces};
+use super::payload::{Encoding, EventTime, Malformed, Payload, ResourceSite, SpanEdit, SpanSite, TimeField};
+use super::protobuf::MarksFound;
+use super::splice::{Splice, splice};
+use crate::clock::LocalTime;
+use crate::span::{AttributeValue, CallFacts, SpanHead, SpanId, SpanKind, TraceId};
+
+/// Finds the spans of one `ExportTraceServiceRequest` or `TracesData`. An object without `resourceSpans`
+/// (a record of metrics or logs) is an empty payload.
+///
+/// # Errors
+/// Where the bytes are not one JSON object, or a field that is read holds what it cannot mean.
+pub fn scan(bytes: &[u8]) -> Result<Payload<'_>, Malformed> {
+    check_utf8(bytes)?;
+    let mut payload = Payload {
+        encoding: Encoding::Json,
+        bytes,
+        resources: Vec::new(),
+        spans: Vec::new(),
+        events: Vec::new(),
+        links: Vec::new(),
+        containers: Vec::new(),
+    };
+    let mut cursor = Cursor::new(bytes, 0);
+    let record = cursor.object(|cursor, key| match Key::of(key) {
+        Key::ResourceSpans => {
+            payload.resources.clear();
+            payload.forget(Filled::default());
+            cursor.array(|cursor| scan_resource_spans(cursor, &mut payload)).map(drop)
+        }
+        _ => cursor.skip(),
+    })?;
+    if record.is_none() {
+        return Err(Malformed { at: 0, what: "expected an object".into() });
+    }
+    cursor.finish()?;
+    Ok(payload)
+}
+
+/// Where the first JSON value in `bytes` ends; white space may come before it, anything after.
+///
+/// # Errors
+/// Where it is not JSON; at the end of `bytes` when more bytes might make it so.
+pub fn value_end(bytes: &[u8]) -> Result<usize, Malformed> {
+    let mut cursor = Cursor::new(bytes, 0);
+    cursor.skip()?;
+    Ok(cursor.position())
+}
+
+/// Whether `bytes` are one JSON value, of any kind.
+///
+/// # Errors
+/// Where they are not.
+pub fn check(bytes: &[u8]) -> Result<(), Malformed> {
+    check_utf8(bytes)?;
+    let mut cursor = Cursor::new(bytes, 0);
+    cursor.skip()?;
+    cursor.finish()
+}
+
+fn check_utf8(bytes: &[u8]) -> Result<(), Malformed> {
+    match std::str::from_utf8(bytes) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(Malformed { at: error.valid_up_to(), what: "invalid UTF-8".into() }),
+    }
+}
+
+/// How far the lists of a payload were filled when an object began.
+#[derive(Clone, Copy, Default)]
+struct Filled {
+    spans: usize,
+    events: usize,
+    links: usize,
+}
+
+impl Payload<'_> {
+    fn filled(&self) -> Filled {
+        Filled { spans: self.spans.len(), events: self.events.len(), links: self.links.len() }
+    }
+
+    /// Takes back what a key gave that turns out to be given again.
+    fn forget(&mut self, back_to: Filled) {
+        self.spans.truncate(back_to.spans);
+        self.events.truncate(back_to.events);
+        self.links.truncate(back_to.links);
+    }
+}
+
+fn scan_resource_spans(cursor: &mut Cursor<'_>, payload: &mut Payload<'_>) -> Result<(), Malformed> {
+    let (resource, before) = (payload.resources.len(), payload.filled());
+    payload.resources.push(ResourceSite { at: Vec::new(), fingerprint: xxh3_64(b"") });
+    let mut has_modern = false;
+    let found = cursor.object(|cursor, key| match Key::of(key) {
+        Key::Resource => {
+            let at = cursor.object(|cursor, _| cursor.skip())?;
+            let fingerprint = xxh3_64(at.clone().map_or(&b""[..], |at| &payload.bytes[at]));
+            payload.resources[resource] = ResourceSite { at: at.into_iter().collect(), fingerprint };
+            Ok(())
+        }
+        key @ (Key::ScopeSpans | Key::LibrarySpans) => {
+            let nothing = cursor.nothing()?;
+            let replaces = replaces(key, nothing, &mut has_modern);
+            if replaces {
+                payload.forget(before);
+            }
+            match (nothing, replaces) {
+                (true, _) => Ok(()),
+                (false, false) => cursor.skip(),
+                (false, true) => cursor.array(|cursor| scan_scope_spans(cursor, payload, resource)).map(drop),
+            }
+        }
+        _ => cursor.skip(),
+    })?;
+    if found.is_none() {
+        payload.resources.pop();
+    }
+    Ok(())
+}
+
+fn scan_scope_spans(cursor: &mut Cursor<'_>, payload: &mut Payload<'_>, resource: usize) -> Result<(), Malformed> {
+    let before = payload.filled();
+    cursor
+        .object(|cursor, key| match Key::of(key) {
+            Key::Spans => {
+                payload.forget(before);
+                cursor.array(|cursor| scan_span(cursor, payload, resource)).map(drop)
+            }
+            _ => cursor.skip(),
+        })
+        .map(drop)
+}
+
+fn scan_span(cursor: &mut Cursor<'_>, payload: &mut Payload<'_>, resource: usize) -> Result<(), Malformed> {
+    let before = payload.filled();
+    let mut head = SpanHead::default();
+    let mut marks = MarksFound::default();
+    let mut attributes = None;
+    let (mut start, mut end) = (None, None);
+    let at = cursor.object(|cursor, key| {
+        match Key::of(key) {
+            Key::TraceId => head.trace = TraceId::from_bytes(cursor.id()?.as_slice()),
+            Key::SpanId => head.span = SpanId::from_bytes(cursor.id()?.as_slice()),
+            Key::ParentSpanId => {
+                head.parent = Some(SpanId::from_bytes(cursor.id()?.as_slice())).filter(|id| id.0 != 0);
+            }
+            Key::Kind => head.kind = SpanKind::from_number(cursor.kind()?.into()),
+            Key::Start => start = cursor.time()?,
+            Key::End => end = cursor.time()?,
+            Key::Attributes => {
+                head.facts = CallFacts::default();
+                marks = MarksFound::default();
+                attributes = cursor.array(|cursor| {
+                    let (key, value) = key_value(cursor)?;
+                    head.facts.learn(&key, value.as_attribute());
+                    marks.learn(&key, value.as_attribute());
+                    Ok(())
+                })?;
+            }
+            Key::Events => {
+                payload.events.truncate(before.events);
+                cursor.array(|cursor| scan_event(cursor, &mut payload.events))?;
+            }
+            Key::Links => {
+                payload.links.truncate(before.links);
+                cursor.array(|cursor| scan_link(cursor, &mut payload.links))?;
+            }
+            Key::Status => {
+                head.failed = false;
+                cursor.object(|cursor, key| {
+                    match Key::of(key) {
+                        Key::Code => head.failed = cursor.status_code()? == 2,
+                        _ => cursor.skip()?,
+                    }
+                    Ok(())
+                })?;
+            }
+            _ => cursor.skip()?,
+        }
+        Ok(())
+    })?;
+    let Some(at) = at else { return Ok(()) };
+    head.fingerprint = xxh3_64(&payload.bytes[at.clone()]);
+    head.start = local_time(&start);
+    head.end = local_time(&end);
+    let (attributes_at, has_attributes) = attributes_place(attributes, &at);
+    payload.spans.push(SpanSite {
+        head,
+        resource: resource as u32,
+        at,
+        start,
+        end,
+        events: before.events as u32..payload.events.len() as u32,
+        links: before.links as u32..payload.links.len() as u32,
+        marks: marks.finish(),
+        attributes_at,
+        has_attributes,
+        container: 0,
+    });
+    Ok(())
+}
+
+fn local_time(time: &Option<TimeField>) -> LocalTime {
+    LocalTime::from_unix_nano(time.as_ref().map_or(0, |time| time.unix_nano))
+}
+
+/// Before the `]` of the attributes, or where there are none before the `}` of the object.
+fn attributes_place(attributes: Option<Closed>, object: &Range<usize>) -> (usize, Option<bool>) {
+    attributes.map_or((object.end - 1, None), |closed| (closed.at, Some(closed.has_elements)))
+}
+
+fn scan_event(cursor: &mut Cursor<'_>, events: &mut Vec<EventTime>) -> Result<(), Malformed> {
+    let (mut time, mut attributes, mut original_unix_nano) = (None, None, None);
+    let at = cursor.object(|cursor, key| {
+        match Key::of(key) {
+            Key::Time => time = cursor.time()?,
+            Key::Attributes => {
+                original_unix_nano = None;
+                attributes = cursor.array(|cursor| {
+                    let (key, value) = key_value(cursor)?;
+                    if let (b"unskew.original_time_unix_nano", LightValue::Int(nanos)) = (&*key, value) {
+                        original_unix_nano = Some(nanos);
+                    }
+                    Ok(())
+                })?;
+            }
+            _ => cursor.skip()?,
+        }
+        Ok(())
+    })?;
+    let Some(at) = at else { return Ok(()) };
+    let (attributes_at, has_attributes) = attributes_place(attributes, &at);
+    events.push(EventTime { time, attributes_at, has_attributes, container: 0, original_unix_nano });
+    Ok(())
+}
+
+fn scan_link(cursor: &mut Cursor<'_>, links: &mut Vec<(TraceId, SpanId)>) -> Result<(), Malformed> {
+    let mut target = (TraceId::default(), SpanId::default());
+    let found = cursor.object(|cursor, key| {
+        match Key::of(key) {
+            Key::TraceId => target.0 = TraceId::from_bytes(cursor.id()?.as_slice()),
+            Key::SpanId => target.1 = SpanId::from_bytes(cursor.id()?.as_slice()),
+            _ => cursor.skip()?,
+        }
+        Ok(())
+    })?;
+    links.extend(found.map(|_| target));
+    Ok(())
+}
+
+/// An attribute's value as far as the scan looks.
+enum LightValue<'a> {
+    Str(Cow<'a, [u8]>),
+    Int(i64),
+    Other,
+}
+
+impl LightValue<'_> {
+    fn as_attribute(&self) -> AttributeValue<'_> {
+        match self {
+            Self::Str(text) => AttributeValue::Str(text),
+            Self::Int(number) => AttributeValue::Int(*number),
+            Self::Other => AttributeValue::Other,
+        }
+    }
+}
+
+/// The value may come before its key: the Collector's protobuf has them so, and nothing orders JSON's.
+fn key_value<'a>(cursor: &mut Cursor<'a>) -> Result<(Cow<'a, [u8]>, LightValue<'a>), Malformed> {
+    let (mut name, mut value) = (Cow::Borrowed(&b""[..]), LightValue::Other);
+    cursor.object(|cursor, key| {
+        match Key::of(key) {
+            Key::Key => name = cursor.string()?.unwrap_or_default(),
+            Key::Value => {
+                value = LightValue::Other;
+                cursor.object(|cursor, key| {
+                    if cursor.null()? {
+                        return Ok(());
+                    }
+                    match Key::of(key) {
+                        Key::StringValue => value = LightValue::Str(cursor.string()?.unwrap_or_default()),
+                        Key::IntValue => {
+                            if let Some(number) = cursor.integer()? {
+                                value = LightValue::Int(number);
+                            }
+                        }
+                        Key::BoolValue | Key::DoubleValue | Key::ArrayValue | Key::KvlistValue | Key::BytesValue => {
+                            cursor.skip()?;
+                            value = LightValue::Other;
+                        }
+                        _ => cursor.skip()?,
+                    }
+                    Ok(())
+                })?;
+            }
+            _ => cursor.skip()?,
+        }
+        Ok(())
+    })?;
+    Ok((name, value))
+}
+
+/// The attributes of one resource, values as text.
+///
+/// # Errors
+/// Where an attribute's value is not of the kind that it says.
+pub fn resource_attributes(payload: &Payload<'_>, resource: usize) -> Result<Vec<(String, String)>, Malformed> {
+    let Some(at) = payload.resources[resource].at.first() else { return Ok(Vec::new()) };
+    let decoded = decode::resource(&mut Cursor::new(payload.bytes, at.start))?;
+    let attributes = decoded.map_or_else(Vec::new, |resource| resource.attributes);
+    Ok(attributes.into_iter().map(|attribute| (attribute.key, super::value_text(attribute.value))).collect())
+}
+
+/// Copies the record to `out` with the edits made. Edits are in the order of the spans.
+pub fn rewrite(payload: &Payload<'_>, edits: &[SpanEdit], out: &mut Vec<u8>) {
+    let mut splices = Vec::new();
+    let set = |splices: &mut Vec<Splice>, field: &Option<TimeField>, time: Option<u64>| {
+        if let (Some(field), Some(time)) = (field, time) {
+            let is_quoted = payload.bytes[field.at.start] == b'"';
+            let text = if is_quoted { format!("\"{time}\"") } else { time.to_string() };
+            splices.push(Splice { at: field.at.clone(), bytes: text.into_bytes() });
+        }
+    };
+    for edit in edits {
+        let site = &payload.spans[edit.span as usize];
+        set(&mut splices, &site.start, edit.start);
+        set(&mut splices, &site.end, edit.end);
+        for &(event, time, original) in &edit.events {
+            let event = &payload.events[event as usize];
+            set(&mut splices, &event.time, Some(time));
+            if let Some(original) = original {
+                let mark = [("unskew.original_time_unix_nano", Value::IntValue(original))];
+                splices.push(add_attributes(payload.bytes, event.attributes_at, event.has_attributes, mark));
+            }
+        }
+        if let Some(marks) = &edit.marks {
+            let marks = super::mark_attributes(marks);
+            splices.push(add_attributes(payload.bytes, site.attributes_at, site.has_attributes, marks));
+        }
+    }
+    splice(payload.bytes, splices, out);
+}
+
+/// Attributes in the specified form, with the commas, and where there is no array the member, that they need.
+fn add_attributes<'a>(
+    bytes: &[u8],
+    at: usize,
+    has_attributes: Option<bool>,
+    attributes: impl IntoIterator<Item = (&'a str, Value)>,
+) -> Splice {
+    let mut text = String::new();
+    let is_first = match has_attributes {
+        Some(has_elements) => !has_elements,
+        None => bytes[..at].trim_ascii_end().ends_with(b"{"),
+    };
+    if !is_first {
+        text.push(',');
+    }
+    if has_attributes.is_none() {
+        text.push_str("\"attributes\":[");
+    }
+    for (index, (key, value)) in attributes.into_iter().enumerate() {
+        if index > 0 {
+            text.push(',');
+        }
+        let value = match value {
+            Value::IntValue(number) => format!("\"intValue\":\"{number}\""),
+            other => {
+                let text = super::value_text(Some(AnyValue { value: Some(other) }));
+                format!("\"stringValue\":{}", serde_json::Value::from(text))
+            }
+        };
+        text.push_str(&format!("{{\"key\":\"{key}\",\"value\":{{{value}}}}}"));
+    }
+    if has_attributes.is_none() {
+        text.push(']');
+    }
+    Splice { at: at..at, bytes: text.into_bytes() }
+}
+
+#[cfg(test)]
+mod tests;
