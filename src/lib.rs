@@ -8,6 +8,12 @@
 //! instant. Positive is ahead; corrected time = reading − offset.
 
 pub mod clock;
+pub mod correct;
+pub mod estimate;
+pub mod identity;
 pub mod io;
 pub mod otlp;
+pub mod pair;
+pub mod score;
+pub mod simulate;
 pub mod span;

@@ -1,5 +1,14 @@
-//! The nouns that all stages share. No arithmetic of an estimate lives here.
+//! The nouns that all stages share. No estimating is done here.
+//!
+//! Signs: an *offset* is a clock's reading less the reference clock's reading at the same instant, so positive
+//! is ahead and corrected time = reading − offset. A *frequency error* is the slope of the offset: positive gains.
 
+mod exchange;
+mod model;
+mod quantity;
 mod time;
 
+pub use exchange::{CallClass, ClockId, Exchange, Link, Use};
+pub use model::{Clock, ClockMap, ClockModel, ClockState, Knot, Segment, Step, StepKind};
+pub use quantity::{ErrorBound, FrequencyError, Offset};
 pub use time::{LocalTime, ReferenceTime};

@@ -244,7 +244,7 @@ pub fn resource_attributes(payload: &Payload<'_>, resource: usize) -> Result<Vec
 pub fn rewrite(payload: &Payload<'_>, edits: &[SpanEdit], out: &mut Vec<u8>) {
     let mut splices: Vec<Splice> = Vec::new();
     let mut growth = vec![0usize; payload.containers.len()];
-    let mut set = |splices: &mut Vec<Splice>, field: &Option<TimeField>, time: Option<u64>| {
+    let set = |splices: &mut Vec<Splice>, field: &Option<TimeField>, time: Option<u64>| {
         if let (Some(field), Some(time)) = (field, time) {
             splices.push(Splice { at: field.at.clone(), bytes: time.to_le_bytes().to_vec() });
         }

@@ -1,0 +1,202 @@
+//! Models and a span's recorded times → the times to write.
+//!
+//! In come what the clock's model says and how the SDK stamped the end; out go new times, by how much and how sure.
+//! Within a segment all spans move alike, so the order of events on one clock never changes.
+
+use crate::clock::{ClockModel, ClockState, LocalTime};
+use crate::pair::is_broken;
+
+/// Which clock an SDK reads for a span's end (SPEC: how each SDK times a span).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EndHabit {
+    /// Start + what a monotonic clock counted: the duration is right even across a step.
+    #[default]
+    Monotonic,
+    /// The wall clock, a second time: a step inside the span corrupts the duration.
+    Wall,
+}
+
+impl EndHabit {
+    /// By `telemetry.sdk.language`. Most SDKs count; these read the wall clock twice.
+    pub fn of_language(language: Option<&str>) -> Self {
+        match language {
+            Some("python" | "dotnet" | "rust") => Self::Wall,
+            _ => Self::Monotonic,
+        }
+    }
+}
+
+/// What became of a span, as the `correction` column says it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Correction {
+    Reference,
+    Moved,
+    WithinUncertainty,
+    NoEvidence,
+    Capped,
+    Recovered,
+}
+
+impl Correction {
+    /// The name in our tables and marks.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Reference => "reference",
+            Self::Moved => "moved",
+            Self::WithinUncertainty => "within_uncertainty",
+            Self::NoEvidence => "no_evidence",
+            Self::Capped => "capped",
+            Self::Recovered => "recovered",
+        }
+    }
+}
+
+/// A span's recorded times.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Recorded {
+    pub start: LocalTime,
+    pub end: LocalTime,
+    pub ends: EndHabit,
+}
+
+/// A span's written times, ns since the Unix epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Corrected {
+    pub start: i64,
+    pub end: i64,
+    /// Applied at the start: recorded start − offset = written start.
+    pub offset_ns: i64,
+    /// Half-width of the 95 % interval of the written start around true reference time.
+    pub uncertainty_ns: Option<i64>,
+    pub correction: Correction,
+    /// The segment that the start belongs to.
+    pub segment: Option<usize>,
+}
+
+/// What to write for one span.
+pub fn span(recorded: Recorded, model: &ClockModel) -> Corrected {
+    let Recorded { start, end, ends } = recorded;
+    let untouched = |correction, uncertainty_ns, segment| Corrected {
+        start: start.nanos(),
+        end: end.nanos(),
+        offset_ns: 0,
+        uncertainty_ns,
+        correction,
+        segment,
+    };
+    let segment = model.segment_at(start).filter(|_| !is_broken(start) && !is_broken(end));
+    let Some(index) = segment else { return untouched(Correction::NoEvidence, None, None) };
+    let here = &model.segments[index];
+    let mut corrected = if model.state == ClockState::Reference {
+        untouched(Correction::Reference, Some(0), segment)
+    } else if here.moved {
+        let offset_ns = here.offset_at(start);
+        let end_offset = match ends {
+            EndHabit::Monotonic => offset_ns,
+            EndHabit::Wall => here.offset_at(end),
+        };
+        Corrected {
+            start: start.plus(-offset_ns).nanos(),
+            end: end.plus(-end_offset).nanos(),
+            offset_ns,
+            uncertainty_ns: Some(here.uncertainty_at(start)),
+            correction: Correction::Moved,
+            segment,
+        }
+    } else {
+        // Left alone: the written start is off by the offset itself, give or take.
+        let uncertainty = here.offset_at(start).abs() + here.uncertainty_at(start);
+        let correction =
+            if model.state == ClockState::Capped { Correction::Capped } else { Correction::WithinUncertainty };
+        untouched(correction, Some(uncertainty), segment)
+    };
+    if end < start {
+        corrected.end = corrected.start;
+        corrected.correction = Correction::Recovered;
+    } else {
+        corrected.end = corrected.end.max(corrected.start);
+    }
+    corrected
+}
+
+/// The written time of an event, by the side that its span's start is on.
+pub fn event(time: LocalTime, recorded: Recorded, corrected: &Corrected, model: &ClockModel) -> i64 {
+    let moved = corrected.segment.map(|index| &model.segments[index]).filter(|segment| segment.moved);
+    match moved {
+        Some(segment) if !is_broken(time) => match recorded.ends {
+            EndHabit::Monotonic => time.plus(-corrected.offset_ns).nanos(),
+            EndHabit::Wall => time.plus(-segment.offset_at(time)).nanos(),
+        },
+        _ => time.nanos(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::{Knot, ReferenceTime, Segment};
+
+    const NOON: i64 = 1_700_000_000_000_000_000;
+
+    /// A clock 1 ms ahead that gains 100 ppm.
+    fn model(state: ClockState, moved: bool) -> ClockModel {
+        let knot = |after: i64, offset_ns| Knot {
+            local: LocalTime::from_nanos(NOON + after),
+            offset_ns,
+            uncertainty_ns: 50,
+            lower_ns: None,
+            upper_ns: None,
+            exchanges: 1,
+        };
+        let knots = vec![knot(0, 1_000_000), knot(10_000_000_000, 2_000_000)];
+        let (from, until) = (ReferenceTime::from_nanos(i64::MIN), ReferenceTime::MAX);
+        let segments = vec![Segment { from, until, knots, moved }];
+        ClockModel { state, group: 0, segments, steps: Vec::new(), exchanges: 1, neighbours: 1 }
+    }
+
+    fn check(state: ClockState, moved: bool, ends: EndHabit, (start, end): (i64, i64), expected: &str) {
+        let at = |after| LocalTime::from_nanos(NOON + after);
+        let found = span(Recorded { start: at(start), end: at(end), ends }, &model(state, moved));
+        let (start, end) = (found.start - NOON, found.end - NOON);
+        let text = format!("{start}..{end} off {} ± {:?} {}", found.offset_ns, found.uncertainty_ns, found.correction.name());
+        assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn a_moved_span_is_shifted_by_its_clocks_offset_at_its_start() {
+        let span = (5_000_000_000, 6_000_000_000);
+        let counted = "4998500000..5998500000 off 1500000 ± Some(50) moved";
+        check(ClockState::Corrected, true, EndHabit::Monotonic, span, counted);
+        let read_twice = "4998500000..5998400000 off 1500000 ± Some(50) moved";
+        check(ClockState::Corrected, true, EndHabit::Wall, span, read_twice);
+    }
+
+    #[test]
+    fn a_span_left_alone_admits_its_clocks_whole_offset() {
+        let left = "0..9 off 0 ± Some(1000050) within_uncertainty";
+        check(ClockState::WithinUncertainty, false, EndHabit::Wall, (0, 9), left);
+        check(ClockState::Capped, false, EndHabit::Wall, (0, 9), "0..9 off 0 ± Some(1000050) capped");
+        check(ClockState::Reference, false, EndHabit::Wall, (0, 9), "0..9 off 0 ± Some(0) reference");
+    }
+
+    #[test]
+    fn an_end_before_its_start_is_put_at_its_start() {
+        check(ClockState::Reference, false, EndHabit::Wall, (9, 0), "9..9 off 0 ± Some(0) recovered");
+    }
+
+    #[test]
+    fn times_near_1970_are_never_moved() {
+        check(ClockState::Corrected, true, EndHabit::Wall, (123_000_000 - NOON, 5), "-1699999999877000000..5 off 0 ± None no_evidence");
+    }
+
+    #[test]
+    fn events_go_with_their_span() {
+        let model = model(ClockState::Corrected, true);
+        let at = |after| LocalTime::from_nanos(NOON + after);
+        for (ends, expected) in [(EndHabit::Monotonic, 7_998_500_000), (EndHabit::Wall, 7_998_200_000)] {
+            let recorded = Recorded { start: at(5_000_000_000), end: at(9_000_000_000), ends };
+            let corrected = span(recorded, &model);
+            assert_eq!(event(at(8_000_000_000), recorded, &corrected, &model) - NOON, expected);
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! First look: which clocks are connected, and about how far each is off, to the nearest round trip.
+//!
+//! In come readings, out go groups and one integer offset per clock, so that all later arithmetic is on small
+//! differences: a clock may be a year off, and an `f64` of a raw Unix time has steps of 256 ns.
+
+use std::collections::BTreeMap;
+
+use super::evidence::{Reading, Side};
+use crate::clock::ClockId;
+
+/// Connected clocks, and where they stand before any fitting.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Alignment {
+    /// Per clock the group it belongs to: numbered by the first clock in each.
+    pub(super) groups: Vec<u32>,
+    /// Per clock, its offset from its group's root, ns.
+    pub(super) bases: Vec<i64>,
+}
+
+/// Follows the quickest links outwards from each group's root: the reference, or the first clock.
+pub(super) fn align(clocks: usize, readings: &[Reading], reference: Option<ClockId>) -> Alignment {
+    let mut pairs: BTreeMap<(u32, u32), Vec<(i64, i64)>> = BTreeMap::new();
+    for reading in readings.iter().filter(|reading| reading.side != Side::Forward) {
+        let (client, server) = (reading.link.client.0, reading.link.server.0);
+        let delay = reading.round_trip_delay_ns();
+        if delay >= 0 {
+            let ahead = reading.forward_ns().saturating_sub(reading.backward_ns()) / 2;
+            let ahead = if client < server { ahead } else { -ahead };
+            pairs.entry((client.min(server), client.max(server))).or_default().push((delay, ahead));
+        }
+    }
+    // The median of the quicker half: neither one call that ended early nor a congested hour decides.
+    let mut edges: Vec<(i64, u32, u32, i64)> = pairs
+        .into_iter()
+        .map(|((low, high), mut calls)| {
+            calls.sort_unstable();
+            calls.truncate(calls.len().div_ceil(2));
+            let delay = calls[calls.len() / 2].0;
+            calls.sort_unstable_by_key(|call| call.1);
+            (delay, low, high, calls[calls.len() / 2].1)
+        })
+        .collect();
+    edges.sort_unstable();
+
+    // Kruskal's spanning tree, each clock carrying its offset from its group's representative.
+    let mut parent: Vec<u32> = (0..clocks as u32).collect();
+    let mut ahead = vec![0i64; clocks];
+    let find = |parent: &[u32], ahead: &[i64], clock: u32| {
+        let (mut at, mut sum) = (clock, 0i64);
+        while parent[at as usize] != at {
+            sum += ahead[at as usize];
+            at = parent[at as usize];
+        }
+        (at, sum)
+    };
+    for (_, low, high, difference) in edges {
+        let (low_root, low_ahead) = find(&parent, &ahead, low);
+        let (high_root, high_ahead) = find(&parent, &ahead, high);
+        if low_root != high_root {
+            // offset(high) − offset(low) = difference
+            let (child, root, of_child) = if low_root < high_root {
+                (high_root, low_root, low_ahead + difference - high_ahead)
+            } else {
+                (low_root, high_root, high_ahead - difference - low_ahead)
+            };
+            parent[child as usize] = root;
+            ahead[child as usize] = of_child;
+        }
+    }
+    let mut groups = Vec::with_capacity(clocks);
+    let mut bases = Vec::with_capacity(clocks);
+    for clock in 0..clocks as u32 {
+        let (root, offset) = find(&parent, &ahead, clock);
+        groups.push(root);
+        bases.push(offset);
+    }
+    if let Some(ClockId(reference)) = reference {
+        let (group, zero) = (groups[reference as usize], bases[reference as usize]);
+        bases.iter_mut().zip(&groups).filter(|(_, other)| **other == group).for_each(|(base, _)| *base -= zero);
+    }
+    Alignment { groups, bases }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Link;
+
+    fn call(client: u32, server: u32, ahead: i64, delay: i64) -> Reading {
+        Reading {
+            link: Link { client: ClockId(client), server: ClockId(server), class: 0 },
+            side: Side::Backward,
+            exchange: 0,
+            request_sent: 0,
+            request_received: delay / 2 + ahead,
+            response_sent: ahead + 100,
+            response_received: delay / 2 + 100,
+            client_quantum_ns: 1,
+            server_quantum_ns: 1,
+            one_way: false,
+        }
+    }
+
+    #[test]
+    fn offsets_add_up_along_the_quickest_links() {
+        let calls = [call(0, 1, 500, 10), call(2, 1, -300, 20), call(0, 2, 7_000, 5_000)];
+        let found = align(4, &calls, None);
+        assert_eq!(found.bases, [0, 500, 800, 0]);
+        assert_eq!(found.groups, [0, 0, 0, 3]);
+        assert_eq!(align(4, &calls, Some(ClockId(2))).bases, [-800, -300, 0, 0]);
+    }
+
+    #[test]
+    fn a_call_that_nobody_waited_for_does_not_align() {
+        let calls = [call(0, 1, 500, 10), call(0, 1, 500, 12), call(0, 1, 90_000, -4)];
+        assert_eq!(align(2, &calls, None).bases, [0, 500]);
+    }
+}

@@ -1,0 +1,129 @@
+//! The working model while solving: every clock's offset from its base, piecewise linear on a common grid of knots.
+
+use super::solve::Block;
+
+/// A jump or ramp of one clock, by the grid. Its size is one unknown of the solve.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Break {
+    pub(super) clock: u32,
+    /// Where it begins and ends, in knots; equal for a step.
+    pub(super) from: f64,
+    pub(super) to: f64,
+}
+
+impl Break {
+    /// The share of the break's size that has come to pass at a place on the grid.
+    fn share(&self, at: f64) -> f64 {
+        if at < self.from {
+            0.0
+        } else if at >= self.to {
+            1.0
+        } else {
+            (at - self.from) / (self.to - self.from)
+        }
+    }
+}
+
+/// Unknowns: per clock its knots in order of time, then the sizes of the breaks. All in ns.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Curves {
+    /// Per clock, its unknowns; `count` 0 for a clock that is held at its base.
+    pub(super) blocks: Vec<Block>,
+    /// Per clock, the grid's knot at which its first unknown stands.
+    pub(super) first: Vec<usize>,
+    pub(super) breaks: Vec<Break>,
+    /// Per clock, the breaks it has.
+    pub(super) of_clock: Vec<Vec<usize>>,
+    pub(super) values: Vec<f64>,
+}
+
+impl Curves {
+    /// All zero, over each clock's own range of knots; `None`: held.
+    pub(super) fn new(ranges: &[Option<(usize, usize)>], breaks: Vec<Break>) -> Self {
+        let mut curves = Self::default();
+        let mut start = 0;
+        for range in ranges {
+            let (first, count) = range.map_or((0, 0), |(first, last)| (first, last - first + 1));
+            curves.blocks.push(Block { start, count });
+            curves.first.push(first);
+            start += count;
+        }
+        curves.of_clock = vec![Vec::new(); ranges.len()];
+        for (index, found) in breaks.iter().enumerate() {
+            curves.of_clock[found.clock as usize].push(index);
+        }
+        curves.values = vec![0.0; start + breaks.len()];
+        curves.breaks = breaks;
+        curves
+    }
+
+    /// Where the breaks' unknowns begin.
+    pub(super) fn knots(&self) -> usize {
+        self.values.len() - self.breaks.len()
+    }
+
+    /// The unknowns that make up a clock's offset at a place on the grid, each with its factor.
+    pub(super) fn terms(&self, clock: u32, at: f64, factor: f64, out: &mut Vec<(usize, f64)>) {
+        let Block { start, count } = self.blocks[clock as usize];
+        if count == 0 {
+            return;
+        }
+        let place = (at - self.first[clock as usize] as f64).clamp(0.0, (count - 1) as f64);
+        let knot = (place as usize).min(count.saturating_sub(2));
+        let share = place - knot as f64;
+        out.push((start + knot, factor * (1.0 - share)));
+        if share > 0.0 {
+            out.push((start + knot + 1, factor * share));
+        }
+        for &index in &self.of_clock[clock as usize] {
+            let share = self.breaks[index].share(at);
+            if share > 0.0 {
+                out.push((self.knots() + index, factor * share));
+            }
+        }
+    }
+
+    /// A clock's offset from its base at a place on the grid, ns.
+    pub(super) fn at(&self, clock: u32, at: f64) -> f64 {
+        let Block { start, count } = self.blocks[clock as usize];
+        if count == 0 {
+            return 0.0;
+        }
+        let place = (at - self.first[clock as usize] as f64).clamp(0.0, (count - 1) as f64);
+        let knot = (place as usize).min(count.saturating_sub(2));
+        let share = place - knot as f64;
+        let smooth = if count == 1 {
+            self.values[start]
+        } else {
+            self.values[start + knot] * (1.0 - share) + self.values[start + knot + 1] * share
+        };
+        let knots = self.knots();
+        smooth
+            + self.of_clock[clock as usize]
+                .iter()
+                .map(|&index| self.breaks[index].share(at) * self.values[knots + index])
+                .sum::<f64>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_curve_is_what_its_terms_add_up_to() {
+        let breaks = vec![Break { clock: 1, from: 4.5, to: 4.5 }, Break { clock: 1, from: 5.0, to: 7.0 }];
+        let mut curves = Curves::new(&[None, Some((3, 8)), Some((2, 2))], breaks);
+        curves.values = vec![1.0, 4.0, 9.0, 16.0, 25.0, 36.0, 7.0, 100.0, 1_000.0];
+        for clock in 0..3 {
+            for place in [0.0, 3.2, 4.4, 4.5, 5.5, 8.0, 11.0] {
+                let mut terms = Vec::new();
+                curves.terms(clock, place, 2.0, &mut terms);
+                let sum: f64 = terms.iter().map(|(unknown, factor)| factor * curves.values[*unknown]).sum();
+                assert!((sum - 2.0 * curves.at(clock, place)).abs() < 1e-9, "clock {clock} at {place}");
+            }
+        }
+        assert!((curves.at(1, 4.4) - 6.0).abs() < 1e-9);
+        assert_eq!(curves.at(1, 6.0), 16.0 + 100.0 + 500.0);
+    }
+}

@@ -1,0 +1,234 @@
+//! The passes: each takes the last one's model off the readings, picks minima of what is left, and solves again.
+
+use super::align::{Alignment, align};
+use super::curves::{Break, Curves};
+use super::evidence::{Evidence, Reading, Side};
+use super::rows::{LinkScale, Observation, observe, rows, scales, waited_for};
+use super::solve::{Posterior, Rows, System};
+use crate::clock::{ClockId, Link, LocalTime};
+
+/// A solved model, with what it was solved from.
+pub(super) struct Fit {
+    pub(super) alignment: Alignment,
+    pub(super) grid: Grid,
+    pub(super) curves: Curves,
+    pub(super) links: Vec<Link>,
+    pub(super) observations: Vec<Observation>,
+    /// Per observation: took part in the last pass.
+    pub(super) used: Vec<bool>,
+    pub(super) scales: Vec<LinkScale>,
+    /// Per link, (out − back)/2 as the solve found it, ns.
+    pub(super) asymmetries: Vec<f64>,
+    pub(super) posterior: Posterior,
+}
+
+/// Where knots stand: `epoch + k × spacing` by each clock's own time less its base.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Grid {
+    pub(super) epoch: i64,
+    pub(super) spacing_ns: f64,
+}
+
+impl Grid {
+    pub(super) fn place(&self, base: i64, local: i64) -> f64 {
+        local.saturating_sub(base).saturating_sub(self.epoch) as f64 / self.spacing_ns
+    }
+
+    /// The time at a place, by a clock whose base was taken off.
+    pub(super) fn time(&self, place: f64) -> i64 {
+        self.epoch.saturating_add((place * self.spacing_ns).round() as i64)
+    }
+}
+
+/// Knots no closer than this: a slew is a bend of seconds.
+const SPACING_S: f64 = 5.0;
+
+/// Above this many unknowns knots stand further apart, so that time and memory stay in proportion to the clocks.
+const UNKNOWNS: f64 = 150_000.0;
+
+/// One pass: its windows in seconds, and whether readings that imply a negative delay are set aside and rows far from
+/// the model count less. Neither before slews are followed: a model that lags calls good readings violations
+/// (ESTIMATOR.md, second prototype, 2).
+struct Pass {
+    window_s: f64,
+    guard: bool,
+    robust: bool,
+}
+
+const PASSES: [Pass; 6] = [
+    Pass { window_s: 2.0, guard: false, robust: false },
+    Pass { window_s: 5.0, guard: false, robust: false },
+    Pass { window_s: 5.0, guard: true, robust: false },
+    Pass { window_s: 10.0, guard: true, robust: true },
+    Pass { window_s: 20.0, guard: true, robust: true },
+    Pass { window_s: 40.0, guard: true, robust: true },
+];
+
+/// A link's asymmetry in proportion to its one-way delay: a uniform ± 30 % has this deviation.
+const ASYMMETRY: f64 = 0.17;
+
+/// How much a clock's frequency changes in ten seconds, typically (ESTIMATOR.md, second prototype, 3).
+const WANDER: f64 = 5e-7;
+
+/// Fits all clocks; those in `held` (besides the reference) stay at zero.
+pub(super) fn fit(
+    evidence: &Evidence,
+    spans: &[Option<(LocalTime, LocalTime)>],
+    reference: Option<ClockId>,
+    held: &[bool],
+) -> Fit {
+    let clocks = evidence.clocks.len();
+    let mut alignment = align(clocks, &evidence.readings, reference);
+    for (base, _) in alignment.bases.iter_mut().zip(held).filter(|(_, held)| **held) {
+        *base = 0;
+    }
+    let is_held = |clock: usize| Some(ClockId(clock as u32)) == reference || held.get(clock).copied().unwrap_or(false);
+    let grid = grid(evidence, &alignment, spans);
+    let mut links: Vec<Link> = evidence.readings.iter().map(|reading| reading.link).collect();
+    links.dedup();
+    let place = |clock: u32, local: i64| grid.place(alignment.bases[clock as usize], local);
+    let observations = observe(&evidence.readings, &links, &alignment.bases, place);
+    let ranges: Vec<_> = ranges(clocks, &observations, spans, &alignment, &grid)
+        .into_iter()
+        .enumerate()
+        .map(|(clock, range)| range.filter(|_| !is_held(clock)))
+        .collect();
+    let mut curves = Curves::new(&ranges, Vec::<Break>::new());
+
+    let spacing_s = grid.spacing_ns / 1e9;
+    let bend = WANDER * (spacing_s / 10.0).sqrt() * grid.spacing_ns;
+    let ridge = vec![1e-18; curves.values.len()];
+    let mut smoothness = vec![1.0 / (30.0 * bend * bend); curves.values.len()];
+    let mut used = vec![true; observations.len()];
+    let mut solved = None;
+    for pass in &PASSES {
+        let rough = scales(links.len(), &observations, &used, &curves);
+        used = waited_for(&observations, &rough);
+        if pass.guard {
+            guard(&observations, &mut used, &rough, &curves);
+        }
+        let scales = scales(links.len(), &observations, &used, &curves);
+        let asymmetry_weights: Vec<f64> =
+            scales.iter().map(|s| (ASYMMETRY * s.delay / 2.0).max(1e3).powi(-2)).collect();
+        let mut rows = rows(&observations, &used, &scales, &curves, pass.window_s / spacing_s);
+        let weights = rows.weights.clone();
+        for _ in 0..if pass.robust { 3 } else { 1 } {
+            let system = System {
+                unknowns: curves.values.len(),
+                blocks: &curves.blocks,
+                rows: &rows,
+                asymmetry_weights: &asymmetry_weights,
+                smoothness: &smoothness,
+                ridge: &ridge,
+            };
+            system.solve(&mut curves.values, 1e-7);
+            let asymmetries = system.asymmetries(&curves.values, links.len());
+            if pass.robust {
+                let adjusted = robust(&rows, &weights, &asymmetries, &curves.values);
+                rows.weights = adjusted;
+            }
+            follow(&mut smoothness, &curves, bend);
+            solved = Some((asymmetries, scales.clone(), rows.clone(), asymmetry_weights.clone()));
+        }
+    }
+    let (asymmetries, scales, rows, asymmetry_weights) = solved.unwrap_or_default();
+    let system = System {
+        unknowns: curves.values.len(),
+        blocks: &curves.blocks,
+        rows: &rows,
+        asymmetry_weights: &asymmetry_weights,
+        smoothness: &smoothness,
+        ridge: &ridge,
+    };
+    let posterior = system.posterior();
+    Fit { alignment, grid, curves, links, observations, used, scales, asymmetries, posterior }
+}
+
+/// Bends of the last model are cheap where it bends already, as under a Laplace prior.
+fn follow(smoothness: &mut [f64], curves: &Curves, bend: f64) {
+    for block in &curves.blocks {
+        for k in block.start + 1..(block.start + block.count).saturating_sub(1) {
+            let v = &curves.values;
+            let found = v[k - 1] - 2.0 * v[k] + v[k + 1];
+            smoothness[k] = 1.0 / (bend * found.hypot(bend));
+        }
+    }
+}
+
+/// Rows far from the model count less (Cauchy).
+fn robust(rows: &Rows, weights: &[f64], asymmetries: &[f64], v: &[f64]) -> Vec<f64> {
+    (0..rows.len())
+        .map(|row| {
+            let rest = rows.targets[row] - rows.dot(row, v) - asymmetries[rows.links[row] as usize];
+            weights[row] / (1.0 + rest * rest * weights[row] / 9.0)
+        })
+        .collect()
+}
+
+/// A delay is never negative: readings that imply one are set aside.
+fn guard(observations: &[Observation], used: &mut [bool], scales: &[LinkScale], curves: &Curves) {
+    for (observation, used) in observations.iter().zip(used) {
+        let tolerance = 20e3 + 0.1 * scales[observation.link as usize].delay + 3.0 * observation.floored_variance.sqrt();
+        let violated = match observation.side {
+            Side::Forward => observation.out(curves) < -tolerance,
+            Side::Backward => observation.back(curves) < -tolerance,
+            Side::Both => observation.out(curves) < -tolerance || observation.back(curves) < -tolerance,
+        };
+        *used &= !violated;
+    }
+}
+
+fn grid(evidence: &Evidence, alignment: &Alignment, spans: &[Option<(LocalTime, LocalTime)>]) -> Grid {
+    let base = |clock: ClockId| alignment.bases[clock.0 as usize];
+    let mut times: Vec<i64> = evidence
+        .readings
+        .iter()
+        .map(|reading: &Reading| reading.request_sent.saturating_sub(base(reading.link.client)))
+        .collect();
+    if times.is_empty() {
+        let of = |(clock, span): (usize, &Option<(LocalTime, LocalTime)>)| {
+            span.map(|(first, _)| first.nanos().saturating_sub(alignment.bases[clock]))
+        };
+        times = spans.iter().enumerate().filter_map(of).collect();
+    }
+    times.sort_unstable();
+    let (first, last) = (times.first().copied().unwrap_or(0), times.last().copied().unwrap_or(0));
+    let seconds = last.saturating_sub(first) as f64 / 1e9;
+    let spacing_s = (seconds * evidence.clocks.len() as f64 / UNKNOWNS).max(SPACING_S);
+    // Spans may begin before the first exchange; places are never negative.
+    Grid { epoch: first.saturating_sub((STRETCH_S * 1e9) as i64), spacing_ns: spacing_s * 1e9 }
+}
+
+/// Spans this far outside a group's evidence do not stretch its clocks' models: their times are broken, or say nothing.
+const STRETCH_S: f64 = 3_600.0;
+
+fn ranges(
+    clocks: usize,
+    observations: &[Observation],
+    spans: &[Option<(LocalTime, LocalTime)>],
+    alignment: &Alignment,
+    grid: &Grid,
+) -> Vec<Option<(usize, usize)>> {
+    let mut ranges: Vec<Option<(f64, f64)>> = vec![None; clocks];
+    let mut widen = |clock: u32, places: [f64; 2]| {
+        let range = ranges[clock as usize].get_or_insert((f64::INFINITY, f64::NEG_INFINITY));
+        *range = (range.0.min(places[0]).min(places[1]), range.1.max(places[0]).max(places[1]));
+    };
+    for observation in observations {
+        widen(observation.client, [observation.sent, observation.returned]);
+        widen(observation.server, [observation.received, observation.responded]);
+    }
+    let stretch = STRETCH_S * 1e9 / grid.spacing_ns;
+    for (clock, range) in ranges.iter_mut().enumerate() {
+        if let (Some((low, high)), Some(Some((first, last)))) = (range, spans.get(clock)) {
+            let first = grid.place(alignment.bases[clock], first.nanos());
+            let last = grid.place(alignment.bases[clock], last.nanos());
+            *low = low.min(first.max(*low - stretch));
+            *high = high.max(last.min(*high + stretch));
+        }
+    }
+    ranges
+        .into_iter()
+        .map(|range| range.map(|(low, high)| (low.floor().max(0.0) as usize, high.max(0.0).ceil() as usize)))
+        .collect()
+}

@@ -1,0 +1,33 @@
+//! Evidence → every clock's offset over time.
+//!
+//! In come readings of two clocks at a time; out goes one model per clock. Assumed: a delay is never negative, a link
+//! that is slower one way stays so, and a clock's frequency changes seldom. What all clocks of a group do together
+//! cannot be seen; a reference, or the median of the clocks, stands in for it.
+
+mod align;
+mod curves;
+mod decide;
+mod evidence;
+mod fit;
+mod rows;
+mod solve;
+
+pub use decide::Estimate;
+pub use evidence::{Evidence, Reading, Side};
+
+use crate::clock::{ClockId, LocalTime};
+
+/// What the caller decides.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    pub reference: Option<ClockId>,
+    /// A clock further off than this is left alone, whole, ns.
+    pub max_correction_ns: Option<i64>,
+}
+
+/// Solves for all clocks at once. `spans` gives the first and last local time of each clock's spans, over which
+/// its model must reach; `None` for a clock with none to correct.
+pub fn clocks(evidence: &Evidence, spans: &[Option<(LocalTime, LocalTime)>], settings: &Settings) -> Estimate {
+    let fit = fit::fit(evidence, spans, settings.reference, &[]);
+    decide::decide(evidence, spans, settings, fit)
+}

@@ -1,0 +1,321 @@
+//! Readings → rows: per link and window the smallest of what the model leaves, both ways, and how sure it is.
+//!
+//! Minima are taken of residuals, never of raw gaps: with 80 ppm the raw minima of a long window sit at its two ends
+//! (ESTIMATOR.md, fact 7). Floored readings are averaged instead, over the exchanges of the lower half of δ.
+
+use super::curves::Curves;
+use super::evidence::{Reading, Side};
+use super::solve::Rows;
+
+/// A reading, relative to the bases of its two clocks.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Observation {
+    pub(super) link: u32,
+    pub(super) client: u32,
+    pub(super) server: u32,
+    pub(super) side: Side,
+    pub(super) one_way: bool,
+    /// f and b less the difference of the bases, ns.
+    pub(super) forward: f64,
+    pub(super) backward: f64,
+    /// Places on the grid of T1, T2, T3, T4.
+    pub(super) sent: f64,
+    pub(super) received: f64,
+    pub(super) responded: f64,
+    pub(super) returned: f64,
+    /// What flooring adds to (f − b)/2 on average, ns.
+    pub(super) floored_by: f64,
+    /// Its variance, ns².
+    pub(super) floored_variance: f64,
+    pub(super) exchange: u64,
+}
+
+impl Observation {
+    pub(super) fn delay(&self) -> f64 {
+        self.forward + self.backward
+    }
+
+    /// The request's delay, by the model, ns.
+    pub(super) fn out(&self, curves: &Curves) -> f64 {
+        self.forward - (curves.at(self.server, self.received) - curves.at(self.client, self.sent))
+    }
+
+    /// The response's delay, by the model, ns.
+    pub(super) fn back(&self, curves: &Curves) -> f64 {
+        self.backward + (curves.at(self.server, self.responded) - curves.at(self.client, self.returned))
+    }
+
+    /// Where the reading stands on the grid: by the client's clock, at the end that the reading is about.
+    pub(super) fn place(&self) -> f64 {
+        if self.side == Side::Backward { self.returned } else { self.sent }
+    }
+}
+
+/// Puts readings on the grid.
+pub(super) fn observe(
+    readings: &[Reading],
+    links: &[crate::clock::Link],
+    bases: &[i64],
+    place: impl Fn(u32, i64) -> f64,
+) -> Vec<Observation> {
+    let mut link = 0;
+    readings
+        .iter()
+        .map(|reading| {
+            while links[link] != reading.link {
+                link += 1;
+            }
+            let (client, server) = (reading.link.client.0, reading.link.server.0);
+            let apart = bases[server as usize].saturating_sub(bases[client as usize]);
+            let (client_quantum, server_quantum) =
+                (f64::from(reading.client_quantum_ns), f64::from(reading.server_quantum_ns));
+            Observation {
+                link: link as u32,
+                client,
+                server,
+                side: reading.side,
+                one_way: reading.one_way,
+                forward: reading.forward_ns().saturating_sub(apart) as f64,
+                backward: reading.backward_ns().saturating_add(apart) as f64,
+                sent: place(client, reading.request_sent),
+                received: place(server, reading.request_received),
+                responded: place(server, reading.response_sent),
+                returned: place(client, reading.response_received),
+                // A floored client's T1 and T4 are early by the same u, uniform in [0, q): θ is too large by u.
+                floored_by: (client_quantum - server_quantum) / 2.0,
+                floored_variance: (client_quantum * client_quantum + server_quantum * server_quantum) / 12.0,
+                exchange: reading.exchange,
+            }
+        })
+        .collect()
+}
+
+/// What one link's calls are like, the model taken off.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct LinkScale {
+    /// A low round-trip delay, ns: robust where the least is not (ESTIMATOR.md, second prototype, 1).
+    pub(super) delay: f64,
+    /// Mean of what comes on top of the least delay, each way, ns.
+    pub(super) jitter_out: f64,
+    pub(super) jitter_back: f64,
+    /// Half of the two-sided calls take no longer than this, ns.
+    pub(super) median_delay: f64,
+}
+
+/// The part of a link's δ that its low round-trip delay is read at; a handful of calls that nobody waited for
+/// have any δ ≥ 0, so not the least.
+const LOW_DELAY: f64 = 0.15;
+
+/// A δ this much smaller than the link's low one belongs to a call that nobody waited for.
+const EARLY: f64 = 0.6;
+
+/// The value below which `part` of a sorted slice lies.
+pub(super) fn quantile(sorted: &[f64], part: f64) -> f64 {
+    match sorted {
+        [] => 0.0,
+        _ => sorted[((sorted.len() - 1) as f64 * part).round() as usize],
+    }
+}
+
+/// Scales of all links. Links with few calls lean on what calls of that delay are like in the whole fleet.
+pub(super) fn scales(links: usize, observations: &[Observation], used: &[bool], curves: &Curves) -> Vec<LinkScale> {
+    let mut scales = Vec::with_capacity(links);
+    let mut counts = Vec::with_capacity(links);
+    let mut start = 0;
+    for link in 0..links as u32 {
+        let end = start + observations[start..].iter().take_while(|o| o.link == link).count();
+        let (mut delays, mut outs, mut backs) = (Vec::new(), Vec::new(), Vec::new());
+        for (observation, _) in observations[start..end].iter().zip(&used[start..end]).filter(|(_, used)| **used) {
+            if observation.side != Side::Forward && observation.delay() >= 0.0 {
+                delays.push(observation.delay());
+            }
+            if observation.side != Side::Backward {
+                outs.push(observation.out(curves));
+            }
+            if observation.side != Side::Forward {
+                backs.push(observation.back(curves));
+            }
+        }
+        start = end;
+        [&mut delays, &mut outs, &mut backs].into_iter().for_each(|list| list.sort_unstable_by(f64::total_cmp));
+        // For an exponential tail the 10 % and the 50 % quantiles are ln(0.9/0.5) = 0.588 means apart.
+        let jitter = |sorted: &[f64]| (quantile(sorted, 0.5) - quantile(sorted, 0.1)) / 0.588;
+        scales.push(LinkScale {
+            delay: quantile(&delays, LOW_DELAY),
+            jitter_out: jitter(&outs),
+            jitter_back: jitter(&backs),
+            median_delay: quantile(&delays, 0.5),
+        });
+        counts.push(delays.len() as f64);
+    }
+    // A one-way link has no δ: it gives bounds, and no scale.
+    let mut ratios: Vec<f64> = scales
+        .iter()
+        .zip(&counts)
+        .filter(|(scale, count)| **count >= 20.0 && scale.delay > 0.0)
+        .map(|(scale, _)| (scale.jitter_out + scale.jitter_back) / 2.0 / scale.delay)
+        .collect();
+    ratios.sort_unstable_by(f64::total_cmp);
+    let ratio = if ratios.is_empty() { 0.25 } else { quantile(&ratios, 0.5) };
+    for (scale, count) in scales.iter_mut().zip(counts) {
+        let usual = ratio * scale.delay;
+        for jitter in [&mut scale.jitter_out, &mut scale.jitter_back] {
+            *jitter = ((*jitter * count + usual * 5.0) / (count + 5.0)).max(0.05 * usual).max(200.0);
+        }
+    }
+    scales
+}
+
+/// Which readings take part at all: no response where δ shows that nobody waited for it. A request always counts.
+pub(super) fn waited_for(observations: &[Observation], scales: &[LinkScale]) -> Vec<bool> {
+    observations
+        .iter()
+        .map(|o| o.side == Side::Forward || (o.delay() >= 0.0 && o.delay() >= EARLY * scales[o.link as usize].delay))
+        .collect()
+}
+
+/// Readings of one link and window.
+#[derive(Default)]
+struct Window {
+    number: i64,
+    /// Smallest residual each way: (residual, observation), and how many there were.
+    out: Option<(f64, usize)>,
+    back: Option<(f64, usize)>,
+    outs: usize,
+    backs: usize,
+    floored: Vec<usize>,
+}
+
+/// Rows of all links for windows `width` knots wide.
+pub(super) fn rows(
+    observations: &[Observation],
+    used: &[bool],
+    scales: &[LinkScale],
+    curves: &Curves,
+    width: f64,
+) -> Rows {
+    let mut rows = Rows::new();
+    let mut start = 0;
+    while start < observations.len() {
+        let link = observations[start].link;
+        let end = start + observations[start..].iter().take_while(|o| o.link == link).count();
+        let windows = windows(observations, start..end, used, &scales[link as usize], curves, width);
+        for index in 0..windows.len() {
+            push_minima(&mut rows, &windows, index, observations, &scales[link as usize], curves);
+            push_average(&mut rows, &windows[index].floored, observations, &scales[link as usize], curves);
+        }
+        start = end;
+    }
+    rows
+}
+
+fn windows(
+    observations: &[Observation],
+    range: std::ops::Range<usize>,
+    used: &[bool],
+    scale: &LinkScale,
+    curves: &Curves,
+    width: f64,
+) -> Vec<Window> {
+    let mut order: Vec<(i64, usize)> = range
+        .filter(|&index| used[index])
+        .map(|index| ((observations[index].place() / width).floor() as i64, index))
+        .collect();
+    order.sort_unstable();
+    let mut windows: Vec<Window> = Vec::new();
+    for (number, index) in order {
+        if windows.last().is_none_or(|window| window.number != number) {
+            windows.push(Window { number, ..Window::default() });
+        }
+        let last = windows.len() - 1;
+        let window = &mut windows[last];
+        let observation = &observations[index];
+        let (least, count, residual) = match observation.side {
+            Side::Both => {
+                if observation.delay() <= scale.median_delay {
+                    window.floored.push(index);
+                }
+                continue;
+            }
+            Side::Forward => (&mut window.out, &mut window.outs, observation.out(curves)),
+            Side::Backward => (&mut window.back, &mut window.backs, observation.back(curves)),
+        };
+        *count += 1;
+        if least.is_none_or(|least| (residual, observation.exchange) < (least.0, observations[least.1].exchange)) {
+            *least = Some((residual, index));
+        }
+    }
+    windows
+}
+
+/// Windows this far apart may lend each other the direction that one of them lacks.
+const LENT_OVER: i64 = 3;
+
+fn push_minima(
+    rows: &mut Rows,
+    windows: &[Window],
+    index: usize,
+    observations: &[Observation],
+    scale: &LinkScale,
+    curves: &Curves,
+) {
+    let window = &windows[index];
+    if window.out.is_none() && window.back.is_none() {
+        return;
+    }
+    let nearest = |has: &dyn Fn(&Window) -> bool| {
+        let lent = |other: &&Window| (other.number - window.number).abs() <= LENT_OVER && has(other);
+        windows[index.saturating_sub(LENT_OVER as usize)..]
+            .iter()
+            .take(2 * LENT_OVER as usize + 1)
+            .filter(lent)
+            .min_by_key(|other| ((other.number - window.number).abs(), other.number))
+    };
+    let (Some(with_out), Some(with_back)) =
+        (nearest(&|window| window.out.is_some()), nearest(&|window| window.back.is_some()))
+    else {
+        return;
+    };
+    let (Some((out, forward)), Some((back, backward))) = (with_out.out, with_back.back) else { return };
+    // The least of n exponential delays is above the floor by jitter/n, give or take the same.
+    let (over_out, over_back) =
+        (scale.jitter_out / with_out.outs as f64, scale.jitter_back / with_back.backs as f64);
+    let residual = ((out - over_out) - (back - over_back)) / 2.0;
+    let rounding = 0.02 * (scale.jitter_out + scale.jitter_back);
+    let variance = (over_out * over_out + over_back * over_back) / 4.0 + rounding * rounding + 1e6;
+    let (forward, backward) = (&observations[forward], &observations[backward]);
+    let mut terms = Vec::with_capacity(8);
+    curves.terms(forward.server, forward.received, 0.5, &mut terms);
+    curves.terms(forward.client, forward.sent, -0.5, &mut terms);
+    curves.terms(backward.server, backward.responded, 0.5, &mut terms);
+    curves.terms(backward.client, backward.returned, -0.5, &mut terms);
+    push(rows, terms, residual, variance, forward.link, curves);
+}
+
+fn push_average(
+    rows: &mut Rows,
+    floored: &[usize],
+    observations: &[Observation],
+    scale: &LinkScale,
+    curves: &Curves,
+) {
+    let Some(&first) = floored.first() else { return };
+    let count = floored.len() as f64;
+    let mean = |value: &dyn Fn(&Observation) -> f64| {
+        floored.iter().map(|&index| value(&observations[index])).sum::<f64>() / count
+    };
+    let residual = mean(&|o| (o.out(curves) - o.back(curves)) / 2.0 - o.floored_by);
+    let spread = (scale.jitter_out * scale.jitter_out + scale.jitter_back * scale.jitter_back) / 4.0;
+    let variance = (observations[first].floored_variance + spread) / count + 1e6;
+    let (client, server) = (observations[first].client, observations[first].server);
+    let mut terms = Vec::with_capacity(4);
+    curves.terms(server, mean(&|o| (o.received + o.responded) / 2.0), 1.0, &mut terms);
+    curves.terms(client, mean(&|o| (o.sent + o.returned) / 2.0), -1.0, &mut terms);
+    push(rows, terms, residual, variance, observations[first].link, curves);
+}
+
+/// A row asks for the whole offset, so what the model has already comes on top of the residual.
+fn push(rows: &mut Rows, terms: Vec<(usize, f64)>, residual: f64, variance: f64, link: u32, curves: &Curves) {
+    let has: f64 = terms.iter().map(|(unknown, factor)| factor * curves.values[*unknown]).sum();
+    rows.push(terms, residual + has, 1.0 / variance, link);
+}

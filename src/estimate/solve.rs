@@ -1,0 +1,627 @@
+//! Robust least squares over all clocks and knots at once: the linear algebra.
+//!
+//! Minimises Σ w (row · v − target − asymmetry of the row's link)² + priors, where an asymmetry is one unknown per
+//! link and is eliminated exactly, and v holds every clock's knots. Preconditioned conjugate gradients: one banded
+//! Cholesky factor per clock, and a dense coarse space of each clock's constant and slope, which carry what the
+//! blocks cannot see (links' asymmetries make a clock's mean far softer than its shape). ESTIMATOR.md, fact 12.
+
+/// A stretch of unknowns that belong together: one clock's knots, in order of time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Block {
+    pub(super) start: usize,
+    pub(super) count: usize,
+}
+
+/// Rows in compressed form, sorted by link.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Rows {
+    /// Row r has the terms `starts[r]..starts[r + 1]`.
+    starts: Vec<usize>,
+    unknowns: Vec<u32>,
+    coefficients: Vec<f64>,
+    pub(super) targets: Vec<f64>,
+    /// One over the variance of the row's noise, ns⁻².
+    pub(super) weights: Vec<f64>,
+    pub(super) links: Vec<u32>,
+}
+
+impl Rows {
+    pub(super) fn new() -> Self {
+        Self { starts: vec![0], ..Self::default() }
+    }
+
+    /// Adds a row. Terms with the same unknown add up.
+    pub(super) fn push(&mut self, terms: impl IntoIterator<Item = (usize, f64)>, target: f64, weight: f64, link: u32) {
+        let first = self.unknowns.len();
+        for (unknown, coefficient) in terms {
+            let seen = self.unknowns[first..].iter().position(|&other| other as usize == unknown);
+            match seen {
+                Some(place) => self.coefficients[first + place] += coefficient,
+                None => {
+                    self.unknowns.push(unknown as u32);
+                    self.coefficients.push(coefficient);
+                }
+            }
+        }
+        self.starts.push(self.unknowns.len());
+        self.targets.push(target);
+        self.weights.push(weight);
+        self.links.push(link);
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.targets.len()
+    }
+
+    fn terms(&self, row: usize) -> impl Iterator<Item = (usize, f64)> + Clone + '_ {
+        let range = self.starts[row]..self.starts[row + 1];
+        self.unknowns[range.clone()].iter().map(|&unknown| unknown as usize).zip(self.coefficients[range].iter().copied())
+    }
+
+    pub(super) fn dot(&self, row: usize, v: &[f64]) -> f64 {
+        self.terms(row).map(|(unknown, coefficient)| coefficient * v[unknown]).sum()
+    }
+
+    /// Rows of one link, as ranges.
+    fn by_link(&self) -> impl Iterator<Item = std::ops::Range<usize>> + '_ {
+        let mut start = 0;
+        std::iter::from_fn(move || {
+            let link = *self.links.get(start)?;
+            let end = start + self.links[start..].iter().take_while(|&&other| other == link).count();
+            let range = start..end;
+            start = end;
+            Some(range)
+        })
+    }
+}
+
+/// The whole problem.
+pub(super) struct System<'a> {
+    pub(super) unknowns: usize,
+    pub(super) blocks: &'a [Block],
+    pub(super) rows: &'a Rows,
+    /// Per link, one over the prior variance of its asymmetry.
+    pub(super) asymmetry_weights: &'a [f64],
+    /// Per unknown, the weight of the second difference centred on it (0 at the ends of a block).
+    pub(super) smoothness: &'a [f64],
+    /// Per unknown, the weight that pulls it to zero.
+    pub(super) ridge: &'a [f64],
+}
+
+/// What the solve says of the unknowns besides their values.
+pub(super) struct Posterior {
+    /// Covariance of the coarse unknowns, row-major; two per block (constant, slope over −1..1), then the rest.
+    coarse: Vec<f64>,
+    size: usize,
+    /// Variance of each unknown given all else.
+    pub(super) local: Vec<f64>,
+}
+
+impl Posterior {
+    /// Variance of a block's curve at `at` in −1..1, as far as its constant and slope go, ns².
+    pub(super) fn block_variance(&self, block: usize, at: f64) -> f64 {
+        let get = |i: usize, j: usize| self.coarse[(2 * block + i) * self.size + 2 * block + j];
+        (get(0, 0) + 2.0 * at * get(0, 1) + at * at * get(1, 1)).max(0.0)
+    }
+
+    /// Covariance of the constants of two blocks, ns².
+    pub(super) fn constants(&self, left: usize, right: usize) -> f64 {
+        self.coarse[2 * left * self.size + 2 * right]
+    }
+
+    /// Variance of the k-th unknown that is in no block.
+    pub(super) fn loose_variance(&self, blocks: usize, k: usize) -> f64 {
+        let place = 2 * blocks + k;
+        self.coarse[place * self.size + place]
+    }
+}
+
+impl System<'_> {
+    /// Solves from `v` on, in place; says how many iterations it took.
+    pub(super) fn solve(&self, v: &mut [f64], tolerance: f64) -> usize {
+        let preconditioner = Preconditioner::new(self);
+        let right = self.right_side();
+        let mut product = vec![0.0; self.unknowns];
+        self.apply(v, &mut product);
+        let mut residual: Vec<f64> = right.iter().zip(&product).map(|(b, p)| b - p).collect();
+        let mut z = preconditioner.apply(&residual);
+        let mut direction = z.clone();
+        let mut energy = dot(&residual, &z);
+        // The change still to come, measured where the preconditioner makes it ns rather than ns⁻¹.
+        let start = energy.max(f64::MIN_POSITIVE);
+        let floor = {
+            let z = preconditioner.apply(&right);
+            dot(&right, &z) * tolerance * tolerance
+        };
+        for iteration in 0..ITERATIONS {
+            if energy <= floor.max(start * 1e-24) {
+                return iteration;
+            }
+            self.apply(&direction, &mut product);
+            let step = energy / dot(&direction, &product);
+            axpy(v, step, &direction);
+            axpy(&mut residual, -step, &product);
+            z = preconditioner.apply(&residual);
+            let next = dot(&residual, &z);
+            let turn = next / energy;
+            energy = next;
+            direction.iter_mut().zip(&z).for_each(|(d, z)| *d = z + turn * *d);
+        }
+        ITERATIONS
+    }
+
+    /// Variances of the unknowns.
+    pub(super) fn posterior(&self) -> Posterior {
+        let preconditioner = Preconditioner::new(self);
+        let local = self
+            .blocks
+            .iter()
+            .zip(&preconditioner.blocks)
+            .flat_map(|(_, factor)| factor.inverse_diagonal())
+            .chain(preconditioner.loose.iter().map(|weight| 1.0 / weight))
+            .collect();
+        let size = preconditioner.coarse.size;
+        Posterior { coarse: preconditioner.coarse.inverse(), size, local }
+    }
+
+    /// The asymmetry of each link that fits best, ns.
+    pub(super) fn asymmetries(&self, v: &[f64], links: usize) -> Vec<f64> {
+        let mut asymmetries = vec![0.0; links];
+        for rows in self.rows.by_link() {
+            let link = self.rows.links[rows.start] as usize;
+            let (mut sum, mut weight) = (0.0, self.asymmetry_weights[link]);
+            for row in rows {
+                sum += self.rows.weights[row] * (self.rows.targets[row] - self.rows.dot(row, v));
+                weight += self.rows.weights[row];
+            }
+            asymmetries[link] = sum / weight;
+        }
+        asymmetries
+    }
+
+    /// Weighted values of a link's rows, less what the link's own asymmetry takes up.
+    fn eliminate(&self, rows: std::ops::Range<usize>, values: &mut [f64]) {
+        let link = self.rows.links[rows.start] as usize;
+        let weights = &self.rows.weights[rows];
+        let total = self.asymmetry_weights[link] + weights.iter().sum::<f64>();
+        let mean = weights.iter().zip(values.iter()).map(|(w, v)| w * v).sum::<f64>() / total;
+        values.iter_mut().zip(weights).for_each(|(value, weight)| *value = weight * (*value - mean));
+    }
+
+    fn right_side(&self) -> Vec<f64> {
+        let mut right = vec![0.0; self.unknowns];
+        for rows in self.rows.by_link() {
+            let mut values = self.rows.targets[rows.clone()].to_vec();
+            self.scatter(rows, &mut values, &mut right);
+        }
+        right
+    }
+
+    fn scatter(&self, rows: std::ops::Range<usize>, values: &mut [f64], out: &mut [f64]) {
+        self.eliminate(rows.clone(), values);
+        for (row, value) in rows.zip(values.iter()) {
+            self.rows.terms(row).for_each(|(unknown, coefficient)| out[unknown] += coefficient * value);
+        }
+    }
+
+    fn apply(&self, v: &[f64], out: &mut [f64]) {
+        out.iter_mut().zip(v).zip(self.ridge).for_each(|((out, v), ridge)| *out = ridge * v);
+        let mut values = Vec::new();
+        for rows in self.rows.by_link() {
+            values.clear();
+            values.extend(rows.clone().map(|row| self.rows.dot(row, v)));
+            self.scatter(rows, &mut values, out);
+        }
+        for block in self.blocks {
+            for k in block.start + 1..(block.start + block.count).saturating_sub(1) {
+                let bend = self.smoothness[k] * (v[k - 1] - 2.0 * v[k] + v[k + 1]);
+                out[k - 1] += bend;
+                out[k] -= 2.0 * bend;
+                out[k + 1] += bend;
+            }
+        }
+    }
+}
+
+const ITERATIONS: usize = 2_000;
+
+/// Above this many coarse unknowns, a dense factor costs more than the iterations that it saves.
+const COARSE: usize = 2_400;
+
+struct Preconditioner {
+    blocks: Vec<Banded>,
+    starts: Vec<Block>,
+    /// Diagonal of the unknowns in no block, which follow the blocks.
+    loose: Vec<f64>,
+    coarse: Dense,
+}
+
+impl Preconditioner {
+    fn new(system: &System<'_>) -> Self {
+        let blocked: usize = system.blocks.iter().map(|block| block.count).sum();
+        let mut owner = vec![u32::MAX; system.unknowns];
+        for (index, block) in system.blocks.iter().enumerate() {
+            owner[block.start..block.start + block.count].fill(index as u32);
+        }
+        let mut widths = vec![2usize; system.blocks.len()];
+        let pairs = |row: usize| {
+            let terms = system.rows.terms(row);
+            terms.clone().flat_map(move |left| terms.clone().map(move |right| (left, right)))
+        };
+        for row in 0..system.rows.len() {
+            for ((i, _), (j, _)) in pairs(row) {
+                if owner[i] != u32::MAX && owner[i] == owner[j] {
+                    let width = &mut widths[owner[i] as usize];
+                    *width = (*width).max(i.abs_diff(j));
+                }
+            }
+        }
+        let mut blocks: Vec<_> =
+            system.blocks.iter().zip(&widths).map(|(block, &width)| Banded::new(block.count, width)).collect();
+        let mut loose = system.ridge[blocked..].to_vec();
+        for row in 0..system.rows.len() {
+            let weight = system.rows.weights[row];
+            for ((i, a), (j, b)) in pairs(row) {
+                if i == j && owner[i] == u32::MAX {
+                    loose[i - blocked] += weight * a * b;
+                } else if i >= j && owner[i] == owner[j] && owner[i] != u32::MAX {
+                    let start = system.blocks[owner[i] as usize].start;
+                    *blocks[owner[i] as usize].at(i - start, j - start) += weight * a * b;
+                }
+            }
+        }
+        for (block, banded) in system.blocks.iter().zip(&mut blocks) {
+            for k in 0..block.count {
+                *banded.at(k, k) += system.ridge[block.start + k];
+                if k > 0 && k + 1 < block.count {
+                    let weight = system.smoothness[block.start + k];
+                    for (i, a) in [(k + 1, 1.0), (k, -2.0), (k - 1, 1.0)] {
+                        for (j, b) in [(k + 1, 1.0), (k, -2.0), (k - 1, 1.0)] {
+                            if i >= j {
+                                *banded.at(i, j) += weight * a * b;
+                            }
+                        }
+                    }
+                }
+            }
+            banded.factor();
+        }
+        let coarse = coarse(system, &owner, blocked);
+        Self { blocks, starts: system.blocks.to_vec(), loose, coarse }
+    }
+
+    fn apply(&self, residual: &[f64]) -> Vec<f64> {
+        let mut z = residual.to_vec();
+        for (block, factor) in self.starts.iter().zip(&self.blocks) {
+            factor.solve(&mut z[block.start..block.start + block.count]);
+        }
+        let blocked = residual.len() - self.loose.len();
+        z[blocked..].iter_mut().zip(&self.loose).for_each(|(z, weight)| *z /= weight);
+        if self.coarse.size > 0 {
+            let mut small = vec![0.0; self.coarse.size];
+            for (index, block) in self.starts.iter().enumerate() {
+                for (k, value) in residual[block.start..block.start + block.count].iter().enumerate() {
+                    small[2 * index] += value;
+                    small[2 * index + 1] += value * slope_basis(k, block.count);
+                }
+            }
+            small[2 * self.starts.len()..].copy_from_slice(&residual[blocked..]);
+            self.coarse.solve(&mut small);
+            for (index, block) in self.starts.iter().enumerate() {
+                for (k, value) in z[block.start..block.start + block.count].iter_mut().enumerate() {
+                    *value += small[2 * index] + small[2 * index + 1] * slope_basis(k, block.count);
+                }
+            }
+            z[blocked..].iter_mut().zip(&small[2 * self.starts.len()..]).for_each(|(z, s)| *z += s);
+        }
+        z
+    }
+}
+
+/// From −1 at a block's first knot to 1 at its last.
+pub(super) fn slope_basis(k: usize, count: usize) -> f64 {
+    if count < 2 { 0.0 } else { 2.0 * k as f64 / (count - 1) as f64 - 1.0 }
+}
+
+/// The system seen through each block's constant and slope, links' asymmetries eliminated.
+fn coarse(system: &System<'_>, owner: &[u32], blocked: usize) -> Dense {
+    let size = 2 * system.blocks.len() + system.unknowns - blocked;
+    if size > COARSE {
+        return Dense::new(0);
+    }
+    let mut dense = Dense::new(size);
+    let mut projected: Vec<(usize, f64)> = Vec::new();
+    for rows in system.rows.by_link() {
+        let link = system.rows.links[rows.start] as usize;
+        let mut total = system.asymmetry_weights[link];
+        let mut sums: Vec<(usize, f64)> = Vec::new();
+        for row in rows {
+            projected.clear();
+            for (unknown, coefficient) in system.rows.terms(row) {
+                match owner[unknown] {
+                    u32::MAX => add(&mut projected, 2 * system.blocks.len() + unknown - blocked, coefficient),
+                    block => {
+                        let Block { start, count } = system.blocks[block as usize];
+                        add(&mut projected, 2 * block as usize, coefficient);
+                        let slope = coefficient * slope_basis(unknown - start, count);
+                        add(&mut projected, 2 * block as usize + 1, slope);
+                    }
+                }
+            }
+            let weight = system.rows.weights[row];
+            total += weight;
+            for &(i, a) in &projected {
+                add(&mut sums, i, weight * a);
+                projected.iter().for_each(|&(j, b)| *dense.at(i, j) += weight * a * b);
+            }
+        }
+        for &(i, a) in &sums {
+            sums.iter().for_each(|&(j, b)| *dense.at(i, j) -= a * b / total);
+        }
+    }
+    for (index, block) in system.blocks.iter().enumerate() {
+        for k in 0..block.count {
+            let (ridge, slope) = (system.ridge[block.start + k], slope_basis(k, block.count));
+            *dense.at(2 * index, 2 * index) += ridge;
+            *dense.at(2 * index, 2 * index + 1) += ridge * slope;
+            *dense.at(2 * index + 1, 2 * index) += ridge * slope;
+            *dense.at(2 * index + 1, 2 * index + 1) += ridge * slope * slope;
+        }
+        if block.count < 2 {
+            *dense.at(2 * index + 1, 2 * index + 1) = 1.0;
+        }
+    }
+    for k in blocked..system.unknowns {
+        let place = 2 * system.blocks.len() + k - blocked;
+        *dense.at(place, place) += system.ridge[k];
+    }
+    dense.factor();
+    dense
+}
+
+fn add(sums: &mut Vec<(usize, f64)>, place: usize, value: f64) {
+    match sums.iter_mut().find(|(other, _)| *other == place) {
+        Some((_, sum)) => *sum += value,
+        None => sums.push((place, value)),
+    }
+}
+
+fn dot(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
+}
+
+fn axpy(v: &mut [f64], scale: f64, by: &[f64]) {
+    v.iter_mut().zip(by).for_each(|(v, by)| *v += scale * by);
+}
+
+/// A symmetric banded matrix, then its Cholesky factor: row i holds columns i − width ..= i.
+struct Banded {
+    size: usize,
+    width: usize,
+    rows: Vec<f64>,
+}
+
+impl Banded {
+    fn new(size: usize, width: usize) -> Self {
+        let width = width.min(size.saturating_sub(1));
+        Self { size, width, rows: vec![0.0; size * (width + 1)] }
+    }
+
+    fn at(&mut self, i: usize, j: usize) -> &mut f64 {
+        &mut self.rows[i * (self.width + 1) + j + self.width - i]
+    }
+
+    fn get(&self, i: usize, j: usize) -> f64 {
+        self.rows[i * (self.width + 1) + j + self.width - i]
+    }
+
+    fn factor(&mut self) {
+        for i in 0..self.size {
+            let first = i.saturating_sub(self.width);
+            for j in first..=i {
+                let from = first.max(j.saturating_sub(self.width));
+                let sum: f64 = (from..j).map(|k| self.get(i, k) * self.get(j, k)).sum();
+                let value = self.get(i, j) - sum;
+                *self.at(i, j) = if i == j { value.max(TINY).sqrt() } else { value / self.get(j, j) };
+            }
+        }
+    }
+
+    fn solve(&self, v: &mut [f64]) {
+        for i in 0..self.size {
+            let sum: f64 = (i.saturating_sub(self.width)..i).map(|k| self.get(i, k) * v[k]).sum();
+            v[i] = (v[i] - sum) / self.get(i, i);
+        }
+        for i in (0..self.size).rev() {
+            v[i] /= self.get(i, i);
+            let value = v[i];
+            for k in i.saturating_sub(self.width)..i {
+                v[k] -= self.get(i, k) * value;
+            }
+        }
+    }
+
+    /// The diagonal of the inverse, from the factor alone (Takahashi, Fagan, Chin 1973).
+    fn inverse_diagonal(&self) -> Vec<f64> {
+        let (n, w) = (self.size, self.width);
+        let mut inverse = Banded::new(n, w);
+        for i in (0..n).rev() {
+            for j in (i.saturating_sub(w)..=i).rev() {
+                // Entry (i, j) needs the entries of row j's column below it, which are known already.
+                let mut sum = if i == j { 1.0 / self.get(j, j) } else { 0.0 };
+                for k in j + 1..=(j + w).min(n - 1) {
+                    let (high, low) = (i.max(k), i.min(k));
+                    if high - low <= w {
+                        sum -= self.get(k, j) * inverse.get(high, low);
+                    }
+                }
+                *inverse.at(i, j) = sum / self.get(j, j);
+            }
+        }
+        (0..n).map(|i| inverse.get(i, i)).collect()
+    }
+}
+
+/// A pivot at or below this is a direction that nothing determines.
+const TINY: f64 = 1e-30;
+
+/// A symmetric matrix, then its Cholesky factor (lower triangle).
+struct Dense {
+    size: usize,
+    entries: Vec<f64>,
+}
+
+impl Dense {
+    fn new(size: usize) -> Self {
+        Self { size, entries: vec![0.0; size * size] }
+    }
+
+    fn at(&mut self, i: usize, j: usize) -> &mut f64 {
+        &mut self.entries[i * self.size + j]
+    }
+
+    fn factor(&mut self) {
+        let n = self.size;
+        for i in 0..n {
+            let (above, row) = self.entries.split_at_mut(i * n);
+            for j in 0..i {
+                let other = &above[j * n..j * n + j + 1];
+                row[j] = (row[j] - dot(&row[..j], &other[..j])) / other[j];
+            }
+            let pivot = row[i] - dot(&row[..i], &row[..i]);
+            row[i] = pivot.max(TINY).sqrt();
+        }
+    }
+
+    fn solve(&self, v: &mut [f64]) {
+        let n = self.size;
+        for i in 0..n {
+            let row = &self.entries[i * n..i * n + i + 1];
+            v[i] = (v[i] - dot(&row[..i], &v[..i])) / row[i];
+        }
+        for i in (0..n).rev() {
+            let row = &self.entries[i * n..i * n + i + 1];
+            v[i] /= row[i];
+            let value = v[i];
+            v[..i].iter_mut().zip(row).for_each(|(v, entry)| *v -= entry * value);
+        }
+    }
+
+    fn inverse(&self) -> Vec<f64> {
+        let n = self.size;
+        let mut inverse = vec![0.0; n * n];
+        for (i, column) in inverse.chunks_mut(n.max(1)).enumerate() {
+            column[i] = 1.0;
+            self.solve(column);
+        }
+        inverse
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two clocks of three knots, one link between them and one to the reference.
+    fn example() -> (Rows, Vec<Block>) {
+        let mut rows = Rows::new();
+        for (k, target) in [(0, 10.0), (1, 12.0), (2, 14.0)] {
+            rows.push([(k, 1.0)], target, 4.0, 0);
+        }
+        for (k, target) in [(0, 5.0), (1, 6.0), (2, 4.0)] {
+            rows.push([(3 + k, 0.5), (3 + (k + 1).min(2), 0.5), (k, -1.0)], target, 1.0, 1);
+        }
+        (rows, vec![Block { start: 0, count: 3 }, Block { start: 3, count: 3 }])
+    }
+
+    fn with<T>(check: impl FnOnce(&System<'_>) -> T) -> T {
+        let (rows, blocks) = example();
+        check(&System {
+            unknowns: 6,
+            blocks: &blocks,
+            rows: &rows,
+            asymmetry_weights: &[0.1, 0.2],
+            smoothness: &[0.0, 0.3, 0.0, 0.0, 0.7, 0.0],
+            ridge: &[0.01; 6],
+        })
+    }
+
+    /// The system's matrix, column by column.
+    fn matrix(system: &System<'_>) -> Vec<Vec<f64>> {
+        (0..system.unknowns)
+            .map(|column| {
+                let (mut unit, mut out) = (vec![0.0; system.unknowns], vec![0.0; system.unknowns]);
+                unit[column] = 1.0;
+                system.apply(&unit, &mut out);
+                out
+            })
+            .collect()
+    }
+
+    #[test]
+    fn conjugate_gradients_find_what_a_dense_factor_finds() {
+        with(|system| {
+            let mut dense = Dense::new(6);
+            for (j, column) in matrix(system).iter().enumerate() {
+                column.iter().enumerate().for_each(|(i, value)| *dense.at(i, j) = *value);
+            }
+            dense.factor();
+            let mut expected = system.right_side();
+            dense.solve(&mut expected);
+            let mut v = vec![0.0; 6];
+            system.solve(&mut v, 1e-12);
+            for (v, expected) in v.iter().zip(&expected) {
+                assert!((v - expected).abs() < 1e-9, "{v} is not {expected}");
+            }
+        });
+    }
+
+    #[test]
+    fn eliminating_asymmetries_equals_solving_for_them() {
+        with(|system| {
+            let mut v = vec![0.0; 6];
+            system.solve(&mut v, 1e-12);
+            let asymmetries = system.asymmetries(&v, 2);
+            // At the minimum the gradient is zero with the asymmetries held where they are.
+            for unknown in 0..6 {
+                let moved = |by: f64| {
+                    let mut v = v.clone();
+                    v[unknown] += by;
+                    let data: f64 = (0..system.rows.len())
+                        .map(|row| {
+                            let asymmetry = asymmetries[system.rows.links[row] as usize];
+                            let rest = system.rows.targets[row] - system.rows.dot(row, &v) - asymmetry;
+                            system.rows.weights[row] * rest * rest
+                        })
+                        .sum();
+                    let bends: f64 = [1, 4]
+                        .iter()
+                        .map(|&k| system.smoothness[k] * (v[k - 1] - 2.0 * v[k] + v[k + 1]).powi(2))
+                        .sum();
+                    data + bends + v.iter().map(|v| 0.01 * v * v).sum::<f64>()
+                };
+                let slope = (moved(1e-4) - moved(-1e-4)) / 2e-4;
+                assert!(slope.abs() < 1e-6, "unknown {unknown}: {slope}");
+            }
+        });
+    }
+
+    #[test]
+    fn the_inverse_diagonal_of_a_band_is_that_of_the_whole() {
+        let (mut banded, mut dense) = (Banded::new(5, 2), Dense::new(5));
+        for i in 0..5usize {
+            for j in i.saturating_sub(2)..=i {
+                let value = if i == j { 4.0 + i as f64 } else { 1.0 / (1 + i + j) as f64 };
+                *banded.at(i, j) = value;
+                *dense.at(i, j) = value;
+                *dense.at(j, i) = value;
+            }
+        }
+        banded.factor();
+        dense.factor();
+        let inverse = dense.inverse();
+        for (i, value) in banded.inverse_diagonal().into_iter().enumerate() {
+            assert!((value - inverse[i * 5 + i]).abs() < 1e-12, "entry {i}");
+        }
+    }
+}

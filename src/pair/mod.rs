@@ -1,0 +1,391 @@
+//! Spans → exchanges, each with the kind of evidence it is.
+//!
+//! In come the compact heads of all spans with whose clock stamped them; out go calls between two clocks. Assumed:
+//! only *server start ≥ client start* is safe everywhere; everything else depends on kinds, status and δ
+//! (ESTIMATOR.md, facts 3 and 4). No order of the input matters.
+
+mod quantum;
+
+pub use quantum::quanta;
+
+use std::cmp::Reverse;
+
+use rayon::prelude::*;
+
+use crate::clock::{CallClass, ClockId, Exchange, Link, LocalTime, Use};
+use crate::span::{Protocol, SpanHead, SpanId, SpanKind, TraceId};
+
+/// A span as pairing sees it.
+#[derive(Clone, Copy, Debug)]
+pub struct Paired {
+    pub head: SpanHead,
+    pub clock: ClockId,
+    /// Index of its distinct resource.
+    pub resource: u32,
+    /// Its start was floored to a multiple of this many ns.
+    pub quantum_ns: u32,
+    /// Another copy of the same span stands for it.
+    pub standing: Standing,
+}
+
+/// What a span's id has in common with another's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Standing {
+    #[default]
+    Only,
+    /// A byte-equal copy comes earlier in the input.
+    Duplicate,
+    /// Another span has the same ids and kind and differs; this one takes part.
+    ConflictingFirst,
+    /// As above; the other takes part.
+    Conflicting,
+}
+
+/// A parent and its child on two clocks, or a link between them.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Edge {
+    /// Indices into the spans.
+    pub parent: u32,
+    pub child: u32,
+    pub kind: EdgeKind,
+    pub exchange: Exchange,
+    /// Why it counts for less than both ways.
+    pub reason: Option<&'static str>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum EdgeKind {
+    /// CLIENT → SERVER: the client waited, unless it says otherwise.
+    Call,
+    /// SERVER → SERVER: the client span is missing.
+    WithoutClient,
+    /// A publish and what became of it, parent and child or linked.
+    Message,
+    /// Anything else across clocks: the forward inequality only.
+    Other,
+}
+
+/// An oddity of the tree of spans.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Oddity {
+    MissingParent,
+    ParentCycle,
+    Duplicate,
+    ConflictingDuplicate,
+    InvalidId,
+}
+
+/// What pairing makes of all spans.
+#[derive(Clone, Debug, Default)]
+pub struct Pairing {
+    /// Sorted.
+    pub classes: Vec<CallClass>,
+    /// In order of trace, child and parent.
+    pub edges: Vec<Edge>,
+    /// `(span, what)`, in order of trace and span.
+    pub oddities: Vec<(u32, Oddity)>,
+}
+
+/// Finds every call between two clocks. Marks copies in `spans`. `links` are `(span, target)`; `services` names each
+/// resource's service.
+pub fn pair(spans: &mut [Paired], links: &[(u32, TraceId, SpanId)], services: &[String]) -> Pairing {
+    let mut order: Vec<u32> = (0..spans.len() as u32).collect();
+    let key = |span: &Paired| {
+        let head = &span.head;
+        (head.trace, head.span, head.kind, head.start, head.end, head.fingerprint, span.clock)
+    };
+    // The index comes last: of byte-equal copies the first in the input is written.
+    order.par_sort_unstable_by_key(|&index| (key(&spans[index as usize]), index));
+    let mut oddities = mark_copies(spans, &order);
+
+    let spans: &[Paired] = spans;
+    let mut links = links.to_vec();
+    links.sort_unstable_by_key(|&(span, trace, target)| {
+        let head = &spans[span as usize].head;
+        (head.trace, head.span, trace, target, span)
+    });
+    let tree = Tree { spans, order: &order, services };
+    let mut found: Vec<(Vec<Edge>, Vec<CallClass>, Vec<(u32, Oddity)>)> = order
+        .chunk_by(|&left, &right| spans[left as usize].head.trace == spans[right as usize].head.trace)
+        .collect::<Vec<_>>()
+        .into_par_iter()
+        .with_min_len(64)
+        .map(|trace| tree.trace(trace))
+        .collect();
+    found.push(tree.links(&links));
+
+    let mut classes: Vec<CallClass> = found.iter().flat_map(|(_, classes, _)| classes.iter().cloned()).collect();
+    classes.sort_unstable();
+    classes.dedup();
+    let mut edges = Vec::new();
+    for (some, own, odd) in found {
+        let places: Vec<u32> =
+            own.iter().map(|class| classes.binary_search(class).unwrap_or_default() as u32).collect();
+        edges.extend(some.into_iter().map(|mut edge| {
+            edge.exchange.link.class = places[edge.exchange.link.class as usize];
+            edge
+        }));
+        oddities.extend(odd);
+    }
+    oddities.sort_unstable_by_key(|&(span, what)| {
+        let head = &spans[span as usize].head;
+        (head.trace, head.span, head.kind, what, head.start, head.end, head.fingerprint)
+    });
+    Pairing { classes, edges, oddities }
+}
+
+fn mark_copies(spans: &mut [Paired], order: &[u32]) -> Vec<(u32, Oddity)> {
+    let mut oddities = Vec::new();
+    let id = |span: &Paired| (span.head.trace, span.head.span, span.head.kind);
+    let mut start = 0;
+    while start < order.len() {
+        let first = id(&spans[order[start] as usize]);
+        let end = start + order[start..].iter().take_while(|&&index| id(&spans[index as usize]) == first).count();
+        if first.0.0 == 0 || first.1.0 == 0 {
+            oddities.extend(order[start..end].iter().map(|&index| (index, Oddity::InvalidId)));
+        } else {
+            let mut distinct = 1;
+            for place in start + 1..end {
+                let (last, this) = (spans[order[place - 1] as usize], spans[order[place] as usize]);
+                let same = last.head == this.head && last.resource == this.resource;
+                let what = if same { Oddity::Duplicate } else { Oddity::ConflictingDuplicate };
+                distinct += u32::from(!same);
+                spans[order[place] as usize].standing = if same { Standing::Duplicate } else { Standing::Conflicting };
+                oddities.push((order[place], what));
+            }
+            if distinct > 1 {
+                spans[order[start] as usize].standing = Standing::ConflictingFirst;
+            }
+        }
+        start = end;
+    }
+    oddities
+}
+
+struct Tree<'a> {
+    spans: &'a [Paired],
+    /// Spans by trace, id, kind and start.
+    order: &'a [u32],
+    services: &'a [String],
+}
+
+/// A stable name of an exchange: the child's ids and, for a link, the target's.
+fn exchange_id(child: &SpanHead, parent: &SpanHead) -> u64 {
+    let mut bytes = [0; 41];
+    bytes[..16].copy_from_slice(&child.trace.0.to_be_bytes());
+    bytes[16..24].copy_from_slice(&child.span.0.to_be_bytes());
+    bytes[24..32].copy_from_slice(&parent.span.0.to_be_bytes());
+    bytes[32..40].copy_from_slice(&(parent.trace.0 as u64).to_be_bytes());
+    bytes[40] = child.kind as u8;
+    xxhash_rust::xxh3::xxh3_64(&bytes)
+}
+
+impl Tree<'_> {
+    fn span(&self, index: u32) -> &Paired {
+        &self.spans[index as usize]
+    }
+
+    fn takes_part(&self, index: u32) -> bool {
+        let span = self.span(index);
+        matches!(span.standing, Standing::Only | Standing::ConflictingFirst) && span.head.trace.0 != 0 && span.head.span.0 != 0
+    }
+
+    /// The spans of one trace with an id.
+    fn find<'b>(&self, trace: &'b [u32], id: SpanId) -> &'b [u32] {
+        let start = trace.partition_point(|&index| self.span(index).head.span < id);
+        let end = start + trace[start..].partition_point(|&index| self.span(index).head.span == id);
+        &trace[start..end]
+    }
+
+    fn trace(&self, trace: &[u32]) -> (Vec<Edge>, Vec<CallClass>, Vec<(u32, Oddity)>) {
+        let (mut edges, mut classes, mut oddities) = (Vec::new(), Vec::new(), Vec::new());
+        let mut start = 0;
+        // Parents in order of id, each with all its children, so that retries of one call are seen together.
+        let mut children: Vec<(SpanId, u32)> = trace
+            .iter()
+            .filter(|&&index| self.takes_part(index))
+            .filter_map(|&index| Some((self.span(index).head.parent?, index)))
+            .collect();
+        // A server that shares its client's id (Zipkin) is that client's child.
+        children.extend(trace.windows(2).filter_map(|pair| {
+            let [first, second] = pair.iter().map(|&index| self.span(index).head).collect::<Vec<_>>()[..] else {
+                return None;
+            };
+            let shared = first.span == second.span && first.kind == SpanKind::Server && second.kind == SpanKind::Client;
+            (shared && self.takes_part(pair[0])).then_some((first.span, pair[0]))
+        }));
+        children.sort_by_key(|&(parent, child)| {
+            let head = &self.span(child).head;
+            (parent, head.span, head.kind, head.start)
+        });
+        while start < children.len() {
+            let id = children[start].0;
+            let end = start + children[start..].iter().take_while(|(parent, _)| *parent == id).count();
+            let parents = self.find(trace, id);
+            for &(_, child) in &children[start..end] {
+                if parents.is_empty() {
+                    oddities.push((child, Oddity::MissingParent));
+                } else if self.in_cycle(trace, child) {
+                    oddities.push((child, Oddity::ParentCycle));
+                }
+            }
+            let siblings: Vec<u32> = children[start..end].iter().map(|(_, child)| *child).collect();
+            self.family(parents, &siblings, &mut edges, &mut classes);
+            start = end;
+        }
+        (edges, classes, oddities)
+    }
+
+    /// Follows parents upwards; more steps than spans, or back at the start, is a cycle.
+    fn in_cycle(&self, trace: &[u32], child: u32) -> bool {
+        let head = &self.span(child).head;
+        let (start, mut at, mut steps) = (head.span, head.parent, 0);
+        while let Some(id) = at {
+            steps += 1;
+            if id == start {
+                // A server with its client's id is no cycle: its parent is the client's parent.
+                return true;
+            }
+            if steps > trace.len() {
+                return false;
+            }
+            at = self.find(trace, id).first().and_then(|&index| self.span(index).head.parent);
+        }
+        false
+    }
+
+    fn family(&self, parents: &[u32], children: &[u32], edges: &mut Vec<Edge>, classes: &mut Vec<CallClass>) {
+        let Some(&parent) = parents
+            .iter()
+            .filter(|&&index| self.takes_part(index))
+            .min_by_key(|&&index| matches!(self.span(index).head.kind, SpanKind::Server | SpanKind::Consumer))
+        else {
+            return;
+        };
+        let first = edges.len();
+        for &child in children.iter().filter(|&&child| child != parent) {
+            if self.span(child).clock != self.span(parent).clock {
+                edges.extend(self.edge(parent, child, classes));
+            }
+        }
+        // Of several servers behind one client span (retries, hedges) only the one that answered last was waited for.
+        let calls: Vec<usize> =
+            (first..edges.len()).filter(|&index| edges[index].exchange.counts == Use::TwoSided).collect();
+        if calls.len() > 1 {
+            let last = calls.iter().copied().max_by_key(|&index| {
+                let exchange = &edges[index].exchange;
+                (exchange.response_sent, Reverse(exchange.id))
+            });
+            for index in calls.into_iter().filter(|&index| Some(index) != last) {
+                edges[index].exchange.counts = Use::ForwardOnly;
+                edges[index].reason = Some("an earlier attempt of a retried call");
+            }
+        }
+    }
+
+    fn edge(&self, parent: u32, child: u32, classes: &mut Vec<CallClass>) -> Option<Edge> {
+        use SpanKind::{Client, Consumer, Producer, Server};
+        let (from, to) = (self.span(parent), self.span(child));
+        let messaging = Protocol::Messaging;
+        let is_message = to.head.facts.protocol == messaging || from.head.facts.protocol == messaging;
+        let (kind, mut counts, mut reason) = match (from.head.kind, to.head.kind) {
+            (Producer, _) | (_, Consumer) => (EdgeKind::Message, Use::ForwardOnly, None),
+            (Client, Server) if is_message => (EdgeKind::Message, Use::ForwardOnly, None),
+            (Client, Server) => (EdgeKind::Call, Use::TwoSided, None),
+            (Server, Server) => (EdgeKind::WithoutClient, Use::TwoSided, None),
+            _ => (EdgeKind::Other, Use::ForwardOnly, Some("the parent did not make the call")),
+        };
+        let mut exchange = self.exchange(kind, from, to, classes);
+        let from = &from.head;
+        if from.start == LocalTime::MAX || to.head.start == LocalTime::MAX || broken(from) || broken(&to.head) {
+            (counts, reason) = (Use::Neither, Some("a time near 1970 or beyond 2262"));
+        } else if counts == Use::TwoSided {
+            let unanswered = from.failed && from.facts.protocol == Protocol::Http && !from.facts.has_http_status;
+            if from.facts.gave_up || unanswered {
+                (counts, reason) = (Use::ForwardOnly, Some("the client gave up"));
+            } else if exchange.round_trip_delay_ns() < 0 {
+                (counts, reason) = (Use::ForwardOnly, Some("the server took longer than its client: nobody waited"));
+            }
+        }
+        exchange.counts = counts;
+        Some(Edge { parent, child, kind, exchange, reason })
+    }
+
+    fn exchange(&self, kind: EdgeKind, from: &Paired, to: &Paired, classes: &mut Vec<CallClass>) -> Exchange {
+        let protocol = from.head.facts.protocol.max(to.head.facts.protocol);
+        let protocol = match kind {
+            EdgeKind::Message => Protocol::Messaging.name().to_owned(),
+            EdgeKind::WithoutClient => format!("{} without client span", protocol.name()),
+            EdgeKind::Call => protocol.name().to_owned(),
+            EdgeKind::Other => format!("{} from inside", protocol.name()),
+        };
+        let class = CallClass {
+            client_service: self.services[from.resource as usize].clone(),
+            server_service: self.services[to.resource as usize].clone(),
+            protocol,
+        };
+        let place = classes.iter().position(|other| *other == class).unwrap_or_else(|| {
+            classes.push(class);
+            classes.len() - 1
+        });
+        // A receive span may have begun to poll long before the publish; only its end follows it.
+        let polls = kind == EdgeKind::Message && !to.head.facts.processes_message;
+        Exchange {
+            id: exchange_id(&to.head, &from.head),
+            link: Link { client: from.clock, server: to.clock, class: place as u32 },
+            request_sent: from.head.start,
+            request_received: if polls { to.head.end } else { to.head.start },
+            response_sent: to.head.end,
+            response_received: from.head.end,
+            client_quantum_ns: from.quantum_ns,
+            server_quantum_ns: to.quantum_ns,
+            counts: Use::Neither,
+        }
+    }
+
+    /// Links of messaging consumers to what they consume.
+    fn links(&self, links: &[(u32, TraceId, SpanId)]) -> (Vec<Edge>, Vec<CallClass>, Vec<(u32, Oddity)>) {
+        let (mut edges, mut classes) = (Vec::new(), Vec::new());
+        for &(span, trace, target) in links {
+            let consumer = self.span(span);
+            let takes = consumer.head.kind == SpanKind::Consumer || consumer.head.facts.protocol == Protocol::Messaging;
+            if !takes || !self.takes_part(span) || consumer.head.parent == Some(target) {
+                continue;
+            }
+            let start = self.order.partition_point(|&index| {
+                let head = &self.span(index).head;
+                (head.trace, head.span) < (trace, target)
+            });
+            let producer = self.order[start..]
+                .iter()
+                .take_while(|&&index| (self.span(index).head.trace, self.span(index).head.span) == (trace, target))
+                .find(|&&index| {
+                    self.takes_part(index) && matches!(self.span(index).head.kind, SpanKind::Producer | SpanKind::Client)
+                });
+            if let Some(&producer) = producer {
+                let (from, to) = (self.span(producer), consumer);
+                if from.clock != to.clock && !broken(&from.head) && !broken(&to.head) {
+                    let exchange = self.exchange(EdgeKind::Message, from, to, &mut classes);
+                    let exchange = Exchange { counts: Use::ForwardOnly, ..exchange };
+                    let (parent, child, kind) = (producer, span, EdgeKind::Message);
+                    edges.push(Edge { parent, child, kind, exchange, reason: None });
+                }
+            }
+        }
+        (edges, classes, Vec::new())
+    }
+}
+
+/// Within a day of 1970 or beyond what 64 bits hold: a missing or corrupt time, never evidence.
+fn broken(head: &SpanHead) -> bool {
+    [head.start, head.end].iter().any(|time| is_broken(*time))
+}
+
+/// Whether a time is so near 1970, or so far off, that it says nothing.
+pub fn is_broken(time: LocalTime) -> bool {
+    const DAY_NS: i64 = 86_400_000_000_000;
+    time.nanos().abs() < DAY_NS || time == LocalTime::MAX
+}
+
+#[cfg(test)]
+mod tests;
