@@ -1,1 +1,16 @@
 //! Files, compression, detection: the only place, beside the stage, that touches the world.
+//!
+//! Arguments become [`Inputs`]; what a file holds is told by its content ([`detect`]); [`Records`] reads it
+//! one record at a time, and [`RecordWriter`] writes records in the same layout.
+
+mod detect;
+mod inputs;
+mod layout;
+mod output;
+mod records;
+
+pub use detect::{Undetected, detect};
+pub use inputs::{Input, InputProblem, Inputs, UsageError, resolve};
+pub use layout::{Compression, Framing, Layout};
+pub use output::{RecordWriter, atomic_write};
+pub use records::{MAX_RECORD, ProblemKind, Record, RecordProblem, Records};

@@ -9,7 +9,7 @@ use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Sta
 
 use super::check_utf8;
 use super::cursor::Cursor;
-use super::words::{Key, base64, replaces};
+use super::words::{Word, base64, replaces};
 use crate::otlp::Malformed;
 
 /// Decodes one `ExportTraceServiceRequest` or `TracesData`, whole.
@@ -21,8 +21,8 @@ pub fn decode(bytes: &[u8]) -> Result<TracesData, Malformed> {
     let mut data = TracesData::default();
     let mut cursor = Cursor::new(bytes, 0);
     let record = cursor.object(|cursor, key| {
-        match Key::of(key) {
-            Key::ResourceSpans => data.resource_spans = list(cursor, resource_spans)?,
+        match Word::of(key) {
+            Word::ResourceSpans => data.resource_spans = list(cursor, resource_spans)?,
             _ => cursor.skip()?,
         }
         Ok(())
@@ -64,10 +64,10 @@ fn time(cursor: &mut Cursor<'_>) -> Result<u64, Malformed> {
 /// A message: an object whose members `read` puts into a fresh `T`. `None`: a `null`.
 fn message<'a, T: Default>(
     cursor: &mut Cursor<'a>,
-    mut read: impl FnMut(&mut Cursor<'a>, Key, &mut T) -> Result<(), Malformed>,
+    mut read: impl FnMut(&mut Cursor<'a>, Word, &mut T) -> Result<(), Malformed>,
 ) -> Result<Option<T>, Malformed> {
     let mut message = T::default();
-    let found = cursor.object(|cursor, key| read(cursor, Key::of(key), &mut message))?;
+    let found = cursor.object(|cursor, key| read(cursor, Word::of(key), &mut message))?;
     Ok(found.map(|_| message))
 }
 
@@ -75,9 +75,9 @@ fn resource_spans(cursor: &mut Cursor<'_>) -> Result<Option<ResourceSpans>, Malf
     let mut has_modern = false;
     message(cursor, |cursor, key, into: &mut ResourceSpans| {
         match key {
-            Key::Resource => into.resource = resource(cursor)?,
-            Key::SchemaUrl => into.schema_url = text(cursor)?,
-            Key::ScopeSpans | Key::LibrarySpans => {
+            Word::Resource => into.resource = resource(cursor)?,
+            Word::SchemaUrl => into.schema_url = text(cursor)?,
+            Word::ScopeSpans | Word::LibrarySpans => {
                 let nothing = cursor.nothing()?;
                 let replaces = replaces(key, nothing, &mut has_modern);
                 if replaces {
@@ -98,9 +98,9 @@ fn resource_spans(cursor: &mut Cursor<'_>) -> Result<Option<ResourceSpans>, Malf
 pub(super) fn resource(cursor: &mut Cursor<'_>) -> Result<Option<Resource>, Malformed> {
     message(cursor, |cursor, key, into: &mut Resource| {
         match key {
-            Key::Attributes => into.attributes = list(cursor, key_value)?,
-            Key::DroppedAttributes => into.dropped_attributes_count = count(cursor)?,
-            Key::EntityRefs => into.entity_refs = list(cursor, entity_ref)?,
+            Word::Attributes => into.attributes = list(cursor, key_value)?,
+            Word::DroppedAttributes => into.dropped_attributes_count = count(cursor)?,
+            Word::EntityRefs => into.entity_refs = list(cursor, entity_ref)?,
             _ => cursor.skip()?,
         }
         Ok(())
@@ -110,10 +110,10 @@ pub(super) fn resource(cursor: &mut Cursor<'_>) -> Result<Option<Resource>, Malf
 fn entity_ref(cursor: &mut Cursor<'_>) -> Result<Option<EntityRef>, Malformed> {
     message(cursor, |cursor, key, into: &mut EntityRef| {
         match key {
-            Key::SchemaUrl => into.schema_url = text(cursor)?,
-            Key::Type => into.r#type = text(cursor)?,
-            Key::IdKeys => into.id_keys = list(cursor, |cursor| text(cursor).map(Some))?,
-            Key::DescriptionKeys => into.description_keys = list(cursor, |cursor| text(cursor).map(Some))?,
+            Word::SchemaUrl => into.schema_url = text(cursor)?,
+            Word::Type => into.r#type = text(cursor)?,
+            Word::IdKeys => into.id_keys = list(cursor, |cursor| text(cursor).map(Some))?,
+            Word::DescriptionKeys => into.description_keys = list(cursor, |cursor| text(cursor).map(Some))?,
             _ => cursor.skip()?,
         }
         Ok(())
@@ -123,9 +123,9 @@ fn entity_ref(cursor: &mut Cursor<'_>) -> Result<Option<EntityRef>, Malformed> {
 fn scope_spans(cursor: &mut Cursor<'_>) -> Result<Option<ScopeSpans>, Malformed> {
     message(cursor, |cursor, key, into: &mut ScopeSpans| {
         match key {
-            Key::Scope => into.scope = scope(cursor)?,
-            Key::SchemaUrl => into.schema_url = text(cursor)?,
-            Key::Spans => into.spans = list(cursor, span)?,
+            Word::Scope => into.scope = scope(cursor)?,
+            Word::SchemaUrl => into.schema_url = text(cursor)?,
+            Word::Spans => into.spans = list(cursor, span)?,
             _ => cursor.skip()?,
         }
         Ok(())
@@ -135,10 +135,10 @@ fn scope_spans(cursor: &mut Cursor<'_>) -> Result<Option<ScopeSpans>, Malformed>
 fn scope(cursor: &mut Cursor<'_>) -> Result<Option<InstrumentationScope>, Malformed> {
     message(cursor, |cursor, key, into: &mut InstrumentationScope| {
         match key {
-            Key::Name => into.name = text(cursor)?,
-            Key::Version => into.version = text(cursor)?,
-            Key::Attributes => into.attributes = list(cursor, key_value)?,
-            Key::DroppedAttributes => into.dropped_attributes_count = count(cursor)?,
+            Word::Name => into.name = text(cursor)?,
+            Word::Version => into.version = text(cursor)?,
+            Word::Attributes => into.attributes = list(cursor, key_value)?,
+            Word::DroppedAttributes => into.dropped_attributes_count = count(cursor)?,
             _ => cursor.skip()?,
         }
         Ok(())
@@ -148,22 +148,22 @@ fn scope(cursor: &mut Cursor<'_>) -> Result<Option<InstrumentationScope>, Malfor
 fn span(cursor: &mut Cursor<'_>) -> Result<Option<Span>, Malformed> {
     message(cursor, |cursor, key, into: &mut Span| {
         match key {
-            Key::TraceId => into.trace_id = cursor.id()?.as_slice().to_vec(),
-            Key::SpanId => into.span_id = cursor.id()?.as_slice().to_vec(),
-            Key::ParentSpanId => into.parent_span_id = cursor.id()?.as_slice().to_vec(),
-            Key::TraceState => into.trace_state = text(cursor)?,
-            Key::Flags => into.flags = count(cursor)?,
-            Key::Name => into.name = text(cursor)?,
-            Key::Kind => into.kind = cursor.kind()?,
-            Key::Start => into.start_time_unix_nano = time(cursor)?,
-            Key::End => into.end_time_unix_nano = time(cursor)?,
-            Key::Attributes => into.attributes = list(cursor, key_value)?,
-            Key::DroppedAttributes => into.dropped_attributes_count = count(cursor)?,
-            Key::Events => into.events = list(cursor, event)?,
-            Key::DroppedEvents => into.dropped_events_count = count(cursor)?,
-            Key::Links => into.links = list(cursor, link)?,
-            Key::DroppedLinks => into.dropped_links_count = count(cursor)?,
-            Key::Status => into.status = status(cursor)?,
+            Word::TraceId => into.trace_id = cursor.id()?.as_slice().to_vec(),
+            Word::SpanId => into.span_id = cursor.id()?.as_slice().to_vec(),
+            Word::ParentSpanId => into.parent_span_id = cursor.id()?.as_slice().to_vec(),
+            Word::TraceState => into.trace_state = text(cursor)?,
+            Word::Flags => into.flags = count(cursor)?,
+            Word::Name => into.name = text(cursor)?,
+            Word::Kind => into.kind = cursor.kind()?,
+            Word::Start => into.start_time_unix_nano = time(cursor)?,
+            Word::End => into.end_time_unix_nano = time(cursor)?,
+            Word::Attributes => into.attributes = list(cursor, key_value)?,
+            Word::DroppedAttributes => into.dropped_attributes_count = count(cursor)?,
+            Word::Events => into.events = list(cursor, event)?,
+            Word::DroppedEvents => into.dropped_events_count = count(cursor)?,
+            Word::Links => into.links = list(cursor, link)?,
+            Word::DroppedLinks => into.dropped_links_count = count(cursor)?,
+            Word::Status => into.status = status(cursor)?,
             _ => cursor.skip()?,
         }
         Ok(())
@@ -173,8 +173,8 @@ fn span(cursor: &mut Cursor<'_>) -> Result<Option<Span>, Malformed> {
 fn status(cursor: &mut Cursor<'_>) -> Result<Option<Status>, Malformed> {
     message(cursor, |cursor, key, into: &mut Status| {
         match key {
-            Key::Code => into.code = cursor.status_code()?,
-            Key::Message => into.message = text(cursor)?,
+            Word::Code => into.code = cursor.status_code()?,
+            Word::Message => into.message = text(cursor)?,
             _ => cursor.skip()?,
         }
         Ok(())
@@ -184,10 +184,10 @@ fn status(cursor: &mut Cursor<'_>) -> Result<Option<Status>, Malformed> {
 fn event(cursor: &mut Cursor<'_>) -> Result<Option<Event>, Malformed> {
     message(cursor, |cursor, key, into: &mut Event| {
         match key {
-            Key::Time => into.time_unix_nano = time(cursor)?,
-            Key::Name => into.name = text(cursor)?,
-            Key::Attributes => into.attributes = list(cursor, key_value)?,
-            Key::DroppedAttributes => into.dropped_attributes_count = count(cursor)?,
+            Word::Time => into.time_unix_nano = time(cursor)?,
+            Word::Name => into.name = text(cursor)?,
+            Word::Attributes => into.attributes = list(cursor, key_value)?,
+            Word::DroppedAttributes => into.dropped_attributes_count = count(cursor)?,
             _ => cursor.skip()?,
         }
         Ok(())
@@ -197,12 +197,12 @@ fn event(cursor: &mut Cursor<'_>) -> Result<Option<Event>, Malformed> {
 fn link(cursor: &mut Cursor<'_>) -> Result<Option<Link>, Malformed> {
     message(cursor, |cursor, key, into: &mut Link| {
         match key {
-            Key::TraceId => into.trace_id = cursor.id()?.as_slice().to_vec(),
-            Key::SpanId => into.span_id = cursor.id()?.as_slice().to_vec(),
-            Key::TraceState => into.trace_state = text(cursor)?,
-            Key::Flags => into.flags = count(cursor)?,
-            Key::Attributes => into.attributes = list(cursor, key_value)?,
-            Key::DroppedAttributes => into.dropped_attributes_count = count(cursor)?,
+            Word::TraceId => into.trace_id = cursor.id()?.as_slice().to_vec(),
+            Word::SpanId => into.span_id = cursor.id()?.as_slice().to_vec(),
+            Word::TraceState => into.trace_state = text(cursor)?,
+            Word::Flags => into.flags = count(cursor)?,
+            Word::Attributes => into.attributes = list(cursor, key_value)?,
+            Word::DroppedAttributes => into.dropped_attributes_count = count(cursor)?,
             _ => cursor.skip()?,
         }
         Ok(())
@@ -212,8 +212,8 @@ fn link(cursor: &mut Cursor<'_>) -> Result<Option<Link>, Malformed> {
 fn key_value(cursor: &mut Cursor<'_>) -> Result<Option<KeyValue>, Malformed> {
     message(cursor, |cursor, key, into: &mut KeyValue| {
         match key {
-            Key::Key => into.key = text(cursor)?,
-            Key::Value => into.value = any_value(cursor)?,
+            Word::Key => into.key = text(cursor)?,
+            Word::Value => into.value = any_value(cursor)?,
             _ => cursor.skip()?,
         }
         Ok(())
@@ -227,11 +227,11 @@ fn any_value(cursor: &mut Cursor<'_>) -> Result<Option<AnyValue>, Malformed> {
             return Ok(());
         }
         let value = match key {
-            Key::StringValue => Some(Value::StringValue(text(cursor)?)),
-            Key::BoolValue => cursor.bool()?.map(Value::BoolValue),
-            Key::IntValue => cursor.integer()?.map(Value::IntValue),
-            Key::DoubleValue => cursor.double()?.map(Value::DoubleValue),
-            Key::BytesValue => {
+            Word::StringValue => Some(Value::StringValue(text(cursor)?)),
+            Word::BoolValue => cursor.bool()?.map(Value::BoolValue),
+            Word::IntValue => cursor.integer()?.map(Value::IntValue),
+            Word::DoubleValue => cursor.double()?.map(Value::DoubleValue),
+            Word::BytesValue => {
                 let before = cursor.position();
                 let encoded = cursor.string()?.unwrap_or_default();
                 match base64(&encoded) {
@@ -239,10 +239,10 @@ fn any_value(cursor: &mut Cursor<'_>) -> Result<Option<AnyValue>, Malformed> {
                     None => return Err(Malformed { at: before, what: "bytesValue is not base64".into() }),
                 }
             }
-            Key::ArrayValue => message(cursor, |cursor, key, into: &mut ArrayValue| {
+            Word::ArrayValue => message(cursor, |cursor, key, into: &mut ArrayValue| {
                 match key {
                     // A `null` keeps its place: an array's elements are told apart by it.
-                    Key::Values => {
+                    Word::Values => {
                         into.values = list(cursor, |cursor| any_value(cursor).map(Option::unwrap_or_default).map(Some))?
                     }
                     _ => cursor.skip()?,
@@ -250,9 +250,9 @@ fn any_value(cursor: &mut Cursor<'_>) -> Result<Option<AnyValue>, Malformed> {
                 Ok(())
             })?
             .map(Value::ArrayValue),
-            Key::KvlistValue => message(cursor, |cursor, key, into: &mut KeyValueList| {
+            Word::KvlistValue => message(cursor, |cursor, key, into: &mut KeyValueList| {
                 match key {
-                    Key::Values => into.values = list(cursor, key_value)?,
+                    Word::Values => into.values = list(cursor, key_value)?,
                     _ => cursor.skip()?,
                 }
                 Ok(())

@@ -17,7 +17,7 @@ use xxhash_rust::xxh3::xxh3_64;
 pub use decode::decode;
 
 use self::cursor::{Closed, Cursor};
-use self::words::{Key, replaces};
+use self::words::{Word, replaces};
 use super::payload::{Encoding, EventTime, Malformed, Payload, ResourceSite, SpanEdit, SpanSite, TimeField};
 use super::protobuf::MarksFound;
 use super::splice::{Splice, splice};
@@ -41,8 +41,8 @@ pub fn scan(bytes: &[u8]) -> Result<Payload<'_>, Malformed> {
         containers: Vec::new(),
     };
     let mut cursor = Cursor::new(bytes, 0);
-    let record = cursor.object(|cursor, key| match Key::of(key) {
-        Key::ResourceSpans => {
+    let record = cursor.object(|cursor, key| match Word::of(key) {
+        Word::ResourceSpans => {
             payload.resources.clear();
             payload.forget(Filled::default());
             cursor.array(|cursor| scan_resource_spans(cursor, &mut payload)).map(drop)
@@ -109,14 +109,14 @@ fn scan_resource_spans(cursor: &mut Cursor<'_>, payload: &mut Payload<'_>) -> Re
     let (resource, before) = (payload.resources.len(), payload.filled());
     payload.resources.push(ResourceSite { at: Vec::new(), fingerprint: xxh3_64(b"") });
     let mut has_modern = false;
-    let found = cursor.object(|cursor, key| match Key::of(key) {
-        Key::Resource => {
+    let found = cursor.object(|cursor, key| match Word::of(key) {
+        Word::Resource => {
             let at = cursor.object(|cursor, _| cursor.skip())?;
             let fingerprint = xxh3_64(at.clone().map_or(&b""[..], |at| &payload.bytes[at]));
             payload.resources[resource] = ResourceSite { at: at.into_iter().collect(), fingerprint };
             Ok(())
         }
-        key @ (Key::ScopeSpans | Key::LibrarySpans) => {
+        key @ (Word::ScopeSpans | Word::LibrarySpans) => {
             let nothing = cursor.nothing()?;
             let replaces = replaces(key, nothing, &mut has_modern);
             if replaces {
@@ -139,8 +139,8 @@ fn scan_resource_spans(cursor: &mut Cursor<'_>, payload: &mut Payload<'_>) -> Re
 fn scan_scope_spans(cursor: &mut Cursor<'_>, payload: &mut Payload<'_>, resource: usize) -> Result<(), Malformed> {
     let before = payload.filled();
     cursor
-        .object(|cursor, key| match Key::of(key) {
-            Key::Spans => {
+        .object(|cursor, key| match Word::of(key) {
+            Word::Spans => {
                 payload.forget(before);
                 cursor.array(|cursor| scan_span(cursor, payload, resource)).map(drop)
             }
@@ -156,16 +156,16 @@ fn scan_span(cursor: &mut Cursor<'_>, payload: &mut Payload<'_>, resource: usize
     let mut attributes = None;
     let (mut start, mut end) = (None, None);
     let at = cursor.object(|cursor, key| {
-        match Key::of(key) {
-            Key::TraceId => head.trace = TraceId::from_bytes(cursor.id()?.as_slice()),
-            Key::SpanId => head.span = SpanId::from_bytes(cursor.id()?.as_slice()),
-            Key::ParentSpanId => {
+        match Word::of(key) {
+            Word::TraceId => head.trace = TraceId::from_bytes(cursor.id()?.as_slice()),
+            Word::SpanId => head.span = SpanId::from_bytes(cursor.id()?.as_slice()),
+            Word::ParentSpanId => {
                 head.parent = Some(SpanId::from_bytes(cursor.id()?.as_slice())).filter(|id| id.0 != 0);
             }
-            Key::Kind => head.kind = SpanKind::from_number(cursor.kind()?.into()),
-            Key::Start => start = cursor.time()?,
-            Key::End => end = cursor.time()?,
-            Key::Attributes => {
+            Word::Kind => head.kind = SpanKind::from_number(cursor.kind()?.into()),
+            Word::Start => start = cursor.time()?,
+            Word::End => end = cursor.time()?,
+            Word::Attributes => {
                 head.facts = CallFacts::default();
                 marks = MarksFound::default();
                 attributes = cursor.array(|cursor| {
@@ -175,19 +175,19 @@ fn scan_span(cursor: &mut Cursor<'_>, payload: &mut Payload<'_>, resource: usize
                     Ok(())
                 })?;
             }
-            Key::Events => {
+            Word::Events => {
                 payload.events.truncate(before.events);
                 cursor.array(|cursor| scan_event(cursor, &mut payload.events))?;
             }
-            Key::Links => {
+            Word::Links => {
                 payload.links.truncate(before.links);
                 cursor.array(|cursor| scan_link(cursor, &mut payload.links))?;
             }
-            Key::Status => {
+            Word::Status => {
                 head.failed = false;
                 cursor.object(|cursor, key| {
-                    match Key::of(key) {
-                        Key::Code => head.failed = cursor.status_code()? == 2,
+                    match Word::of(key) {
+                        Word::Code => head.failed = cursor.status_code()? == 2,
                         _ => cursor.skip()?,
                     }
                     Ok(())
@@ -230,9 +230,9 @@ fn attributes_place(attributes: Option<Closed>, object: &Range<usize>) -> (usize
 fn scan_event(cursor: &mut Cursor<'_>, events: &mut Vec<EventTime>) -> Result<(), Malformed> {
     let (mut time, mut attributes, mut original_unix_nano) = (None, None, None);
     let at = cursor.object(|cursor, key| {
-        match Key::of(key) {
-            Key::Time => time = cursor.time()?,
-            Key::Attributes => {
+        match Word::of(key) {
+            Word::Time => time = cursor.time()?,
+            Word::Attributes => {
                 original_unix_nano = None;
                 attributes = cursor.array(|cursor| {
                     let (key, value) = key_value(cursor)?;
@@ -255,9 +255,9 @@ fn scan_event(cursor: &mut Cursor<'_>, events: &mut Vec<EventTime>) -> Result<()
 fn scan_link(cursor: &mut Cursor<'_>, links: &mut Vec<(TraceId, SpanId)>) -> Result<(), Malformed> {
     let mut target = (TraceId::default(), SpanId::default());
     let found = cursor.object(|cursor, key| {
-        match Key::of(key) {
-            Key::TraceId => target.0 = TraceId::from_bytes(cursor.id()?.as_slice()),
-            Key::SpanId => target.1 = SpanId::from_bytes(cursor.id()?.as_slice()),
+        match Word::of(key) {
+            Word::TraceId => target.0 = TraceId::from_bytes(cursor.id()?.as_slice()),
+            Word::SpanId => target.1 = SpanId::from_bytes(cursor.id()?.as_slice()),
             _ => cursor.skip()?,
         }
         Ok(())
@@ -287,22 +287,26 @@ impl LightValue<'_> {
 fn key_value<'a>(cursor: &mut Cursor<'a>) -> Result<(Cow<'a, [u8]>, LightValue<'a>), Malformed> {
     let (mut name, mut value) = (Cow::Borrowed(&b""[..]), LightValue::Other);
     cursor.object(|cursor, key| {
-        match Key::of(key) {
-            Key::Key => name = cursor.string()?.unwrap_or_default(),
-            Key::Value => {
+        match Word::of(key) {
+            Word::Key => name = cursor.string()?.unwrap_or_default(),
+            Word::Value => {
                 value = LightValue::Other;
                 cursor.object(|cursor, key| {
                     if cursor.null()? {
                         return Ok(());
                     }
-                    match Key::of(key) {
-                        Key::StringValue => value = LightValue::Str(cursor.string()?.unwrap_or_default()),
-                        Key::IntValue => {
+                    match Word::of(key) {
+                        Word::StringValue => value = LightValue::Str(cursor.string()?.unwrap_or_default()),
+                        Word::IntValue => {
                             if let Some(number) = cursor.integer()? {
                                 value = LightValue::Int(number);
                             }
                         }
-                        Key::BoolValue | Key::DoubleValue | Key::ArrayValue | Key::KvlistValue | Key::BytesValue => {
+                        Word::BoolValue
+                        | Word::DoubleValue
+                        | Word::ArrayValue
+                        | Word::KvlistValue
+                        | Word::BytesValue => {
                             cursor.skip()?;
                             value = LightValue::Other;
                         }

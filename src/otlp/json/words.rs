@@ -8,9 +8,9 @@ macro_rules! keys {
     ($($key:ident: $($name:literal)|+;)+) => {
         /// A key that we know; the same field under another spelling is the same key.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub(super) enum Key { $($key,)+ Unknown }
+        pub(super) enum Word { $($key,)+ Unknown }
 
-        impl Key {
+        impl Word {
             #[inline]
             pub(super) fn of(name: &[u8]) -> Self {
                 match name {
@@ -69,9 +69,9 @@ keys! {
 
 /// Whether a member of a `ResourceSpans` replaces the scope spans read so far: the old name gives way to the
 /// new one, and a new name with nothing in it (`null` or `[]`) takes back no more than its own.
-pub(super) fn replaces(key: Key, nothing: bool, has_modern: &mut bool) -> bool {
-    match key {
-        Key::ScopeSpans => std::mem::replace(has_modern, !nothing) || !nothing,
+pub(super) fn replaces(word: Word, nothing: bool, has_modern: &mut bool) -> bool {
+    match word {
+        Word::ScopeSpans => std::mem::replace(has_modern, !nothing) || !nothing,
         _ => !*has_modern,
     }
 }
@@ -103,7 +103,7 @@ impl IdBytes {
             }
             return id;
         }
-        if text.len() > 32 || text.len() % 2 != 0 {
+        if text.len() > 32 || !text.len().is_multiple_of(2) {
             return id;
         }
         for (byte, pair) in id.bytes.iter_mut().zip(text.as_chunks::<2>().0) {
