@@ -7,13 +7,19 @@
 //! Sign, everywhere: an *offset* is a clock's reading less the reference clock's reading at the same
 //! instant. Positive is ahead; corrected time = reading − offset.
 
+pub mod cli;
 pub mod clock;
 pub mod correct;
+pub mod dump;
 pub mod estimate;
+pub mod fix;
 pub mod identity;
 pub mod io;
 pub mod otlp;
 pub mod pair;
+pub mod report;
+pub mod run;
 pub mod score;
+pub mod settings;
 pub mod simulate;
 pub mod span;

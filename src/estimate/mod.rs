@@ -12,7 +12,7 @@ mod fit;
 mod rows;
 mod solve;
 
-pub use decide::Estimate;
+pub use decide::{Estimate, LinkEstimate};
 pub use evidence::{Evidence, Reading, Side};
 
 use crate::clock::{ClockId, LocalTime};

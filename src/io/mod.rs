@@ -4,6 +4,7 @@
 //! one record at a time, and [`RecordWriter`] writes records in the same layout.
 
 mod detect;
+mod folder;
 mod inputs;
 mod layout;
 mod output;
@@ -12,5 +13,6 @@ mod records;
 pub use detect::{Undetected, detect};
 pub use inputs::{Input, InputProblem, Inputs, UsageError, resolve};
 pub use layout::{Compression, Framing, Layout};
-pub use output::{RecordWriter, atomic_write};
+pub use folder::{NotOurs, prepare};
+pub use output::{AtomicFile, RecordWriter, atomic_write};
 pub use records::{MAX_RECORD, ProblemKind, Record, RecordProblem, Records};

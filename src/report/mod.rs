@@ -1,6 +1,7 @@
 //! What was found → Parquet tables, a summary, and text for a terminal. Builds bytes and text; writing them is `io`'s.
 
 mod findings;
+mod load;
 mod skew;
 mod summary;
 mod table;
@@ -9,8 +10,9 @@ mod traces;
 mod verdict;
 
 pub use findings::{Finding, LinkCounts, Tally, is_inverted, of_edges, of_oddities, of_times};
+pub use load::load;
 pub use skew::{ClockRow, Skew, clock_rows, exchanges, tables};
 pub use summary::{FileSummary, Summary};
-pub use table::Metadata;
-pub use terminal::render;
+pub use table::{Metadata, SCHEMA_VERSION};
+pub use terminal::{render, worst_first};
 pub use traces::{Row, batch, schema, writer_properties};

@@ -12,7 +12,7 @@ use crate::estimate::LinkEstimate;
 use crate::pair::Edge;
 
 /// One row of the clocks table.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize)]
 pub struct ClockRow {
     pub clock: String,
     pub state: String,

@@ -11,7 +11,7 @@ pub struct Summary {
     pub reference: Option<String>,
     /// Nothing was written but what would move.
     pub dry_run: bool,
-    pub records: u64,
+
     pub spans: u64,
     pub moved: u64,
     /// Spans that an earlier run had moved; they passed as they were.

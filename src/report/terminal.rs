@@ -9,11 +9,18 @@ use crate::clock::{ErrorBound, Offset};
 /// Clocks told one by one; the rest is counted.
 const SHOWN: usize = 20;
 
+/// The clocks that are furthest off first.
+pub fn worst_first(clocks: &[ClockRow]) -> Vec<&ClockRow> {
+    let mut rows: Vec<&ClockRow> = clocks.iter().collect();
+    rows.sort_by_key(|row| (std::cmp::Reverse(row.offset_largest_ns.unwrap_or(0).abs()), row.clock.as_str()));
+    rows
+}
+
 /// The report of one run; `clocks` in any order.
 pub fn render(clocks: &[ClockRow], summary: &Summary) -> String {
     let mut text = String::new();
-    let mut wrong: Vec<&ClockRow> = clocks.iter().filter(|row| matches!(row.state.as_str(), "corrected" | "capped")).collect();
-    wrong.sort_by_key(|row| (std::cmp::Reverse(row.offset_largest_ns.unwrap_or(0).abs()), row.clock.clone()));
+    let mut wrong = worst_first(clocks);
+    wrong.retain(|row| matches!(row.state.as_str(), "corrected" | "capped"));
     let unknown: Vec<&ClockRow> = clocks.iter().filter(|row| row.state == "no_evidence").collect();
     let well = clocks.len() - wrong.len() - unknown.len();
     if wrong.is_empty() {

@@ -1,0 +1,216 @@
+//! The command line: what users type, and what they are told.
+
+use std::io::{IsTerminal, Write as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand};
+
+use crate::run::{self, Usage};
+use crate::score::{self, Gauge};
+use crate::settings::{Annotate, Fix, Write, parse_duration, parse_size};
+use crate::{io, report, simulate};
+
+/// Clock-skew correction for distributed traces.
+///
+/// Reads OpenTelemetry spans, works out how far every host's clock is off over time from all calls between all hosts
+/// together, and writes corrected traces and skew reports as Parquet.
+#[derive(Parser)]
+#[command(name = "unskew", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Fix(FixArgs),
+    Report(ReportArgs),
+    Simulate(SimulateArgs),
+    Score(ScoreArgs),
+}
+
+/// Correct dumps.
+///
+/// Reads OTLP dumps as the Collector's file exporter writes them (JSON lines, length-prefixed protobuf, gzip, zstd;
+/// told by content), and writes DIR/traces/*.parquet, DIR/skew/*.parquet and DIR/summary.json.
+///
+/// Exit status: 0 done; 1 something could not be read or written (named; the rest is done); 2 usage.
+#[derive(Args)]
+struct FixArgs {
+    /// Files, folders, globs, or - for standard input
+    #[arg(required = true, value_name = "INPUT")]
+    inputs: Vec<String>,
+    /// Folder of the output; one with an earlier run of ours is replaced whole
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// How corrected spans leave; may be given several times
+    #[arg(long, value_enum, default_values_t = [Write::Parquet])]
+    write: Vec<Write>,
+    /// Which spans carry marks that say by how much, how sure and why they were moved
+    #[arg(long, value_enum, default_value_t = Annotate::Moved)]
+    annotate: Annotate,
+    /// The clock that all others are measured against: its name, key, or any identity attribute's value that is its own
+    #[arg(long, value_name = "CLOCK")]
+    reference: Option<String>,
+    /// Attributes that say which clock a span was stamped by, tried in order; templates like {a}/{b} join several
+    #[arg(long, value_name = "KEYS", value_delimiter = ',')]
+    clock_key: Vec<String>,
+    /// Leave a clock that is further off than this alone, whole
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    max_correction: Option<i64>,
+    /// Write skew tables and findings with what would move, and no traces
+    #[arg(long)]
+    dry_run: bool,
+    /// Also write skew/exchanges.parquet: the four readings of every exchange, used or why not
+    #[arg(long)]
+    exchanges: bool,
+    /// Threads to work with; all that there are, unless given
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+    /// Skip, and count, records longer than this
+    #[arg(long, value_name = "SIZE", value_parser = parse_size, default_value = "1GiB")]
+    max_record: u64,
+    /// Write into a folder that holds other files
+    #[arg(long)]
+    force: bool,
+}
+
+/// What is wrong with which clock, before and after: the report of an earlier run.
+#[derive(Args)]
+struct ReportArgs {
+    /// The output folder of `fix`
+    dir: PathBuf,
+    /// For programs rather than people
+    #[arg(long)]
+    json: bool,
+}
+
+/// Make traces with known wrong clocks, and their truth.
+#[derive(Args)]
+struct SimulateArgs {
+    /// A scenario in TOML
+    scenario: PathBuf,
+    /// Folder of the output
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Instead of the scenario's own
+    #[arg(long)]
+    seed: Option<u64>,
+}
+
+/// Measure the error of a correction against a truth.
+#[derive(Args)]
+struct ScoreArgs {
+    /// The output folder of `fix`
+    dir: PathBuf,
+    /// A Parquet table with span_id, host, true_start_ns, true_end_ns
+    #[arg(long, value_name = "FILE")]
+    truth: PathBuf,
+    /// What is taken from all errors: nothing, or the median over the hosts
+    #[arg(long, value_enum, default_value_t = GaugeArg::None)]
+    gauge: GaugeArg,
+    /// For programs rather than people
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum GaugeArg {
+    None,
+    Median,
+}
+
+/// Runs the program.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let done = match cli.command {
+        Command::Fix(args) => fix(args),
+        Command::Report(args) => report_of(&args),
+        Command::Simulate(args) => simulate_to(&args),
+        Command::Score(args) => score_of(&args),
+    };
+    match done {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("unskew: {error:#}");
+            if error.is::<Usage>() { ExitCode::from(2) } else { ExitCode::FAILURE }
+        }
+    }
+}
+
+fn fix(args: FixArgs) -> Result<ExitCode> {
+    if let Some(threads) = args.threads {
+        rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
+    }
+    let settings = Fix {
+        inputs: args.inputs,
+        out: args.out,
+        write: args.write,
+        annotate: args.annotate,
+        reference: args.reference,
+        clock_keys: args.clock_key,
+        max_correction_ns: args.max_correction,
+        dry_run: args.dry_run,
+        exchanges: args.exchanges,
+        max_record: args.max_record,
+        force: args.force,
+    };
+    let bar = progress();
+    let outcome = run::fix(&settings, &mut std::io::stdin(), |bytes| bar.inc(bytes))?;
+    bar.finish_and_clear();
+    print(&report::render(&outcome.clocks, &outcome.summary))?;
+    Ok(if outcome.failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Shown on a terminal, for work that is long.
+fn progress() -> indicatif::ProgressBar {
+    let target = if std::io::stderr().is_terminal() {
+        indicatif::ProgressDrawTarget::stderr_with_hz(5)
+    } else {
+        indicatif::ProgressDrawTarget::hidden()
+    };
+    let style = indicatif::ProgressStyle::with_template("{spinner} {bytes} read, {bytes_per_sec}, {elapsed}");
+    let bar = indicatif::ProgressBar::with_draw_target(None, target);
+    match style {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
+}
+
+fn report_of(args: &ReportArgs) -> Result<ExitCode> {
+    let (clocks, summary) = report::load(&args.dir)?;
+    if args.json {
+        let value = serde_json::json!({ "summary": summary, "clocks": report::worst_first(&clocks) });
+        print(&(serde_json::to_string_pretty(&value)? + "\n"))?;
+    } else {
+        print(&report::render(&clocks, &summary))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn simulate_to(args: &SimulateArgs) -> Result<ExitCode> {
+    let summary = simulate::write(&args.scenario, &args.out, args.seed)?;
+    print(&format!("{summary}\n"))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn score_of(args: &ScoreArgs) -> Result<ExitCode> {
+    let gauge = match args.gauge {
+        GaugeArg::None => Gauge::None,
+        GaugeArg::Median => Gauge::Median,
+    };
+    let score = score::score(&args.dir, &args.truth, gauge)?;
+    let text = if args.json { serde_json::to_string_pretty(&score)? + "\n" } else { score.to_string() };
+    print(&text)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A reader that has gone (`| head`) is no error.
+fn print(text: &str) -> Result<()> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        other => Ok(other?),
+    }
+}

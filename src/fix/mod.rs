@@ -1,0 +1,35 @@
+//! The two passes of `fix` over its input: heads first, then, the clocks known, every span once more.
+
+mod read;
+mod write;
+
+pub use read::{FileRead, Reading, read};
+pub use write::{Outputs, Written, write};
+
+use rayon::prelude::*;
+
+use crate::io::{Record, RecordProblem, Records};
+
+/// So many bytes are worked on at once; it bounds memory, and keeps all threads busy.
+const BATCH_BYTES: usize = 32 << 20;
+
+/// Maps records in parallel and folds what comes of them in order.
+fn map_in_order<T: Send>(
+    records: &mut Records,
+    map: impl Fn(&Record) -> T + Sync,
+    mut fold: impl FnMut(Result<T, RecordProblem>) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    loop {
+        let (mut batch, mut bytes) = (Vec::new(), 0);
+        while bytes < BATCH_BYTES {
+            let Some(record) = records.next() else { break };
+            bytes += record.as_ref().map_or(0, |record| record.bytes.len());
+            batch.push(record);
+        }
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let mapped: Vec<_> = batch.into_par_iter().map(|record| record.map(|record| map(&record))).collect();
+        mapped.into_iter().try_for_each(&mut fold)?;
+    }
+}

@@ -1,0 +1,88 @@
+//! First pass: every file's spans, compact, and what could not be read.
+
+use super::map_in_order;
+use crate::dump::Dump;
+use crate::io::{Input, Layout, ProblemKind, Records};
+use crate::otlp;
+
+/// What became of one file.
+#[derive(Clone, Debug, Default)]
+pub struct FileRead {
+    /// `None`: nothing could be read.
+    pub layout: Option<Layout>,
+    /// Per record or problem, in order, the ordinal of its first span; `None` where there was nothing to scan.
+    pub records: Vec<Option<u64>>,
+    /// What was wrong, and whether it makes the run fail.
+    pub problems: Vec<(String, bool)>,
+}
+
+/// All files, read once.
+#[derive(Clone, Debug, Default)]
+pub struct Reading {
+    pub dump: Dump,
+    /// One per input, in order.
+    pub files: Vec<FileRead>,
+}
+
+/// Reads all inputs; what cannot be read is told, and the rest goes on.
+pub fn read(inputs: &[Input], max_record: u64, mut progress: impl FnMut(u64)) -> Reading {
+    let mut reading = Reading::default();
+    for input in inputs {
+        let mut file = FileRead::default();
+        match Records::detect(&input.path, max_record) {
+            Err(error) => file.problems.push((error.to_string(), true)),
+            Ok((layout, records)) => {
+                file.layout = layout;
+                if let Some(layout) = layout {
+                    read_file(&mut reading.dump, &mut file, layout, records, &mut progress);
+                } else {
+                    file.problems.push(("nothing in the file".to_owned(), false));
+                }
+            }
+        }
+        reading.files.push(file);
+    }
+    reading
+}
+
+fn read_file(
+    dump: &mut Dump,
+    file: &mut FileRead,
+    layout: Layout,
+    mut records: Records,
+    progress: &mut impl FnMut(u64),
+) {
+    // The dump is read while records are scanned and written while they are added, in turns.
+    let shared = std::sync::RwLock::new(dump);
+    let done = map_in_order(
+        &mut records,
+        |record| {
+            let payload = otlp::scan(layout.encoding, &record.bytes);
+            let dump = shared.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+            (record.position, record.bytes.len() as u64, payload.and_then(|payload| dump.scan(&payload)))
+        },
+        |mapped| {
+            match mapped {
+                Ok((_, length, Ok(scanned))) => {
+                    let mut dump = shared.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+                    file.records.push(Some(dump.spans.len() as u64));
+                    dump.add(scanned);
+                    progress(length);
+                }
+                Ok((position, _, Err(malformed))) => {
+                    file.records.push(None);
+                    file.problems.push((format!("record at byte {position}: {malformed}; skipped"), true));
+                }
+                Err(problem) => {
+                    file.records.push(None);
+                    let fails = !matches!(problem.kind, ProblemKind::Torn | ProblemKind::Empty);
+                    file.problems.push((problem.to_string(), fails));
+                }
+            }
+            Ok(())
+        },
+    );
+    if let Err(error) = done {
+        file.problems.push((error.to_string(), true));
+    }
+}

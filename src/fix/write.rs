@@ -1,0 +1,249 @@
+//! Second pass: every record once more, its spans at their new times.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use arrow::array::RecordBatch;
+use parquet::arrow::ArrowWriter;
+
+use super::map_in_order;
+use super::read::FileRead;
+use crate::clock::{Clock, ClockMap, LocalTime};
+use crate::correct::{self, Corrected, EndHabit, Recorded};
+use crate::io::{AtomicFile, Compression, Framing, Input, Layout, RecordWriter, Records};
+use crate::otlp::{self, Encoding, Payload, SpanEdit, SpanSite};
+use crate::pair::{Paired, Standing};
+use crate::report::{self, Metadata, Row};
+use crate::span::Marks;
+
+/// What is to be written, and where.
+#[derive(Clone, Debug)]
+pub struct Outputs<'a> {
+    pub folder: &'a Path,
+    pub parquet: bool,
+    pub same: bool,
+    pub otlp_proto: bool,
+    /// Add marks to moved spans.
+    pub annotate: bool,
+    pub max_record: u64,
+}
+
+/// What is known of every span, by ordinal.
+#[derive(Clone, Copy, Debug)]
+pub struct Written<'a> {
+    pub spans: &'a [Paired],
+    pub corrected: &'a [Corrected],
+    /// Spans that an earlier run moved.
+    pub marked: &'a [bool],
+    pub clocks: &'a [Clock],
+    pub map: &'a ClockMap,
+    /// Per distinct resource.
+    pub habits: &'a [EndHabit],
+}
+
+/// What one record becomes.
+#[derive(Default)]
+struct Made {
+    same: Option<Vec<u8>>,
+    proto: Option<Vec<u8>>,
+    rows: Option<RecordBatch>,
+    problem: Option<String>,
+}
+
+/// Writes all outputs of all inputs; gives what could not be written, each with the input's place.
+pub fn write(
+    inputs: &[Input],
+    files: &[FileRead],
+    known: Written<'_>,
+    outputs: &Outputs<'_>,
+    metadata: &Metadata,
+    mut progress: impl FnMut(u64),
+) -> Result<Vec<(usize, String)>> {
+    let mut problems = Vec::new();
+    let mut table = match outputs.parquet {
+        true => {
+            let file = AtomicFile::create(&outputs.folder.join("traces").join("part-00000.parquet"))?;
+            let properties = report::writer_properties(metadata);
+            Some(ArrowWriter::try_new(file, report::schema(), Some(properties))?)
+        }
+        false => None,
+    };
+    for (index, (input, file)) in inputs.iter().zip(files).enumerate() {
+        let Some(layout) = file.layout else { continue };
+        let corrected = outputs.folder.join("corrected").join(&input.target);
+        let mut same = match outputs.same {
+            true => Some(RecordWriter::create(&corrected, layout)?),
+            false => None,
+        };
+        let mut proto = match outputs.otlp_proto {
+            true => Some(RecordWriter::create(&corrected.with_extension("binpb"), PROTO)?),
+            false => None,
+        };
+        let mut records = Records::open(&input.path, layout, outputs.max_record)?;
+        map_in_order(
+            &mut records,
+            |record| {
+                let first = file.records.get(record.ordinal as usize).copied().flatten();
+                (record.bytes.len() as u64, make(layout, &record.bytes, first, known, outputs))
+            },
+            |mapped| {
+                let Ok((length, made)) = mapped else { return Ok(()) };
+                if let (Some(writer), Some(bytes)) = (&mut same, &made.same) {
+                    writer.write(bytes)?;
+                }
+                if let (Some(writer), Some(bytes)) = (&mut proto, &made.proto) {
+                    writer.write(bytes)?;
+                }
+                if let (Some(table), Some(rows)) = (&mut table, &made.rows) {
+                    table.write(rows)?;
+                }
+                problems.extend(made.problem.map(|problem| (index, problem)));
+                progress(length);
+                Ok(())
+            },
+        )
+        .with_context(|| input.path.display().to_string())?;
+        same.map(RecordWriter::finish).transpose()?;
+        proto.map(RecordWriter::finish).transpose()?;
+    }
+    if let Some(table) = table {
+        table.into_inner()?.finish()?;
+    }
+    Ok(problems)
+}
+
+/// How `--write otlp-proto` writes: as the Collector's file exporter does.
+const PROTO: Layout =
+    Layout { compression: Compression::None, framing: Framing::LengthPrefixed, encoding: Encoding::Protobuf };
+
+/// All outputs of one record. One that is not OTLP passes as it is.
+fn make(layout: Layout, bytes: &[u8], first: Option<u64>, known: Written<'_>, outputs: &Outputs<'_>) -> Made {
+    let mut made = Made::default();
+    let scanned = first.and_then(|first| Some((first as usize, otlp::scan(layout.encoding, bytes).ok()?)));
+    let Some((first, payload)) = scanned else {
+        made.same = outputs.same.then(|| bytes.to_vec());
+        return made;
+    };
+    let edits = if outputs.same || outputs.otlp_proto { edits(&payload, first, known, outputs.annotate) } else { Vec::new() };
+    let rewritten = |payload: &Payload<'_>| {
+        let mut out = Vec::with_capacity(payload.bytes.len() + 128 * edits.len());
+        otlp::rewrite(payload, &edits, &mut out);
+        out
+    };
+    if outputs.same {
+        made.same = Some(rewritten(&payload));
+    }
+    if outputs.otlp_proto {
+        match to_protobuf(layout.encoding, bytes, |encoded| {
+            let payload = otlp::scan(Encoding::Protobuf, encoded).ok()?;
+            Some(rewritten(&payload))
+        }) {
+            Some(encoded) => made.proto = Some(encoded),
+            None => made.problem = Some("a record could not be told as protobuf".to_owned()),
+        }
+    }
+    if outputs.parquet && !payload.spans.is_empty() {
+        let rows: Vec<_> =
+            payload.spans.iter().enumerate().map(|(k, site)| row(&payload, site, first + k, known)).collect();
+        match otlp::decode(layout.encoding, bytes).map_err(anyhow::Error::from).and_then(|data| report::batch(&data, &rows)) {
+            Ok(batch) => made.rows = Some(batch),
+            Err(error) => made.problem = Some(format!("a record has no rows in the traces table: {error}")),
+        }
+    }
+    made
+}
+
+/// The record in protobuf, handed to `then`. Spans come in the same order, so edits fit either form.
+fn to_protobuf(encoding: Encoding, bytes: &[u8], then: impl FnOnce(&[u8]) -> Option<Vec<u8>>) -> Option<Vec<u8>> {
+    match encoding {
+        Encoding::Protobuf => then(bytes),
+        Encoding::Json => then(&prost::Message::encode_to_vec(&otlp::decode(encoding, bytes).ok()?)),
+    }
+}
+
+fn recorded(span: &Paired, known: Written<'_>) -> Recorded {
+    Recorded { start: span.head.start, end: span.head.end, ends: known.habits[span.resource as usize] }
+}
+
+/// What to change in a record: only spans whose times change.
+fn edits(payload: &Payload<'_>, first: usize, known: Written<'_>, annotate: bool) -> Vec<SpanEdit> {
+    let mut edits = Vec::new();
+    for (index, site) in payload.spans.iter().enumerate() {
+        let (span, corrected) = (&known.spans[first + index], &known.corrected[first + index]);
+        let (start, end) = (span.head.start.nanos(), span.head.end.nanos());
+        let changed = |from: i64, to: i64| (from != to).then_some(to as u64);
+        if known.marked[first + index] || (corrected.start == start && corrected.end == end) {
+            continue;
+        }
+        let recorded = recorded(span, known);
+        let model = known.map.model(span.clock);
+        let events = (site.events.start..site.events.end)
+            .filter_map(|event| {
+                let time = payload.events[event as usize].time.as_ref()?.unix_nano;
+                let local = LocalTime::from_unix_nano(time);
+                let written = correct::event(local, recorded, corrected, model);
+                let original = (annotate && local.nanos() - written != corrected.offset_ns).then(|| local.nanos());
+                changed(local.nanos(), written).map(|written| (event, written, original))
+            })
+            .collect();
+        let kept = |recorded: i64, written: i64| (recorded - written != corrected.offset_ns).then_some(recorded);
+        let marks = annotate.then(|| Marks {
+            clock: known.clocks[span.clock.0 as usize].name.clone(),
+            offset_ns: corrected.offset_ns,
+            uncertainty_ns: corrected.uncertainty_ns,
+            correction: corrected.correction.name().to_owned(),
+            original_start_unix_nano: kept(start, corrected.start),
+            original_end_unix_nano: kept(end, corrected.end),
+        });
+        edits.push(SpanEdit {
+            span: index as u32,
+            start: changed(start, corrected.start),
+            end: changed(end, corrected.end),
+            events,
+            marks,
+        });
+    }
+    edits
+}
+
+/// A span's row; `None` for a copy of one that has its row already.
+fn row(payload: &Payload<'_>, site: &SpanSite, ordinal: usize, known: Written<'_>) -> Option<Row> {
+    let (span, corrected) = (&known.spans[ordinal], &known.corrected[ordinal]);
+    if span.standing == Standing::Duplicate {
+        return None;
+    }
+    let clock = &known.clocks[span.clock.0 as usize];
+    let recorded = recorded(span, known);
+    let model = known.map.model(span.clock);
+    let events = payload.events[site.events.start as usize..site.events.end as usize].iter().map(|event| {
+        let time = LocalTime::from_unix_nano(event.time.as_ref().map_or(0, |time| time.unix_nano));
+        match &site.marks {
+            Some(marks) => (time.nanos(), event.original_unix_nano.unwrap_or(time.plus(marks.offset_ns).nanos())),
+            None => (correct::event(time, recorded, corrected, model), time.nanos()),
+        }
+    });
+    let row = Row {
+        clock: clock.name.as_str().into(),
+        start: corrected.start,
+        end: corrected.end,
+        original_start: span.head.start.nanos(),
+        original_end: span.head.end.nanos(),
+        offset_ns: corrected.offset_ns,
+        uncertainty_ns: corrected.uncertainty_ns,
+        correction: corrected.correction.name().into(),
+        events: events.collect(),
+    };
+    Some(match &site.marks {
+        Some(marks) => Row {
+            clock: marks.clock.as_str().into(),
+            start: site.head.start.nanos(),
+            end: site.head.end.nanos(),
+            offset_ns: marks.offset_ns,
+            uncertainty_ns: marks.uncertainty_ns,
+            correction: marks.correction.as_str().into(),
+            ..row
+        },
+        None => row,
+    })
+}

@@ -1,0 +1,333 @@
+//! The spine: every stage once, in order.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use crate::clock::{Clock, ClockId, ClockMap, ClockState, LocalTime, Use};
+use crate::correct::{self, Corrected, EndHabit, Recorded};
+use crate::dump::Dump;
+use crate::estimate::{self, Estimate, Evidence};
+use crate::fix::{self, FileRead, Outputs, Reading, Written};
+use crate::identity::{self, Identity};
+use crate::io::{self, Input};
+use crate::pair::{self, Paired, Pairing, Standing};
+use crate::report::{self, ClockRow, FileSummary, Finding, Metadata, Skew, Summary, Tally};
+use crate::settings::{Fix, Write};
+
+/// What a run came to.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    pub clocks: Vec<ClockRow>,
+    pub summary: Summary,
+    /// Something could not be read or written; the rest is done.
+    pub failed: bool,
+}
+
+/// A request that cannot be meant: the caller's exit status is 2.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Usage(pub String);
+
+/// Corrects dumps.
+///
+/// # Errors
+/// [`Usage`] where the request cannot be meant; otherwise where the output cannot be written.
+pub fn fix(settings: &Fix, stdin: &mut dyn std::io::Read, mut progress: impl FnMut(u64)) -> Result<Outcome> {
+    let found = io::resolve(&settings.inputs, stdin).map_err(|error| Usage(error.to_string()))?;
+    let Reading { dump, files } = fix::read(&found.inputs, settings.max_record, &mut progress);
+    let identity = identity::identify(&dump.resources, &settings.clock_keys);
+    let reference = settings.reference.as_deref().map(|name| named(name, &identity)).transpose()?;
+
+    let (spans, pairing) = paired(&dump, &identity);
+    let evidence = evidence(&identity, &pairing);
+    let estimate = estimate::clocks(&evidence, &reach(&spans, &identity), &estimate_settings(settings, reference));
+    let corrected = corrected(&dump, &spans, &estimate.map);
+
+    io::prepare(&settings.out, settings.force).map_err(usage)?;
+    let known = Known { dump, identity, spans, pairing, estimate, corrected };
+    let metadata = Metadata { reference: known.name(reference), settings: settings.json() };
+    let unwritten = known.write_traces(&found.inputs, &files, settings, &metadata, progress)?;
+    let problems = problems(&found, &files, unwritten);
+    known.write_report(settings, &metadata, problems)
+}
+
+/// Everything that was found out, for the writing.
+struct Known {
+    dump: Dump,
+    identity: Identity,
+    spans: Vec<Paired>,
+    pairing: Pairing,
+    estimate: Estimate,
+    corrected: Vec<Corrected>,
+}
+
+fn usage(error: anyhow::Error) -> anyhow::Error {
+    match error.downcast::<io::NotOurs>() {
+        Ok(refused) => Usage(refused.to_string()).into(),
+        Err(error) => error,
+    }
+}
+
+fn estimate_settings(settings: &Fix, reference: Option<ClockId>) -> estimate::Settings {
+    estimate::Settings { reference, max_correction_ns: settings.max_correction_ns }
+}
+
+/// The one clock that a name, a key's value or another identity attribute's value stands for.
+fn named(name: &str, identity: &Identity) -> Result<ClockId> {
+    let meant: Vec<ClockId> = identity.values.get(name).into_iter().flatten().copied().collect();
+    let display = |id: &ClockId| format!("`{}`", identity.clocks[id.0 as usize].name);
+    match meant.as_slice() {
+        [one] => Ok(*one),
+        [] => {
+            let mut near: Vec<&Clock> = identity.clocks.iter().collect();
+            near.sort_by_key(|clock| (distance(&clock.name, name), &clock.name));
+            let near: Vec<String> = near.iter().take(5).map(|clock| format!("`{}`", clock.name)).collect();
+            Err(Usage(format!("--reference {name}: no clock goes by that; the nearest are {}", near.join(", "))).into())
+        }
+        several => {
+            let several: Vec<String> = several.iter().take(5).map(display).collect();
+            Err(Usage(format!("--reference {name}: several clocks go by that: {}", several.join(", "))).into())
+        }
+    }
+}
+
+/// Letters to change, add or drop to make one name of the other (Levenshtein).
+fn distance(left: &str, right: &str) -> usize {
+    let right: Vec<char> = right.chars().collect();
+    let mut last: Vec<usize> = (0..=right.len()).collect();
+    for (row, letter) in left.chars().enumerate() {
+        let mut next = vec![row + 1];
+        for (column, other) in right.iter().enumerate() {
+            let change = last[column] + usize::from(letter != *other);
+            next.push(change.min(last[column + 1] + 1).min(next[column] + 1));
+        }
+        last = next;
+    }
+    last[right.len()]
+}
+
+fn paired(dump: &Dump, identity: &Identity) -> (Vec<Paired>, Pairing) {
+    let starts = dump.spans.iter().map(|span| (span.resource, span.head.start));
+    let quanta = pair::quanta(dump.resources.len(), starts);
+    let paired = |span: &crate::dump::DumpSpan| {
+        let quantum = quanta[span.resource as usize];
+        let whole = span.head.start.nanos() % i64::from(quantum) == 0;
+        Paired {
+            head: span.head,
+            clock: identity.of_resource[span.resource as usize],
+            resource: span.resource,
+            quantum_ns: if whole { quantum } else { 1 },
+            standing: Standing::Only,
+        }
+    };
+    let mut spans: Vec<Paired> = dump.spans.iter().map(paired).collect();
+    let pairing = pair::pair(&mut spans, &dump.links, &dump.attribute("service.name"));
+    (spans, pairing)
+}
+
+/// Calls of clocks whose key may hide several are no evidence of any.
+fn evidence(identity: &Identity, pairing: &Pairing) -> Evidence {
+    let trusted = |clock: ClockId| !identity.clocks[clock.0 as usize].untrusted;
+    let keys = identity.clocks.iter().map(|clock| clock.key.clone()).collect();
+    let exchanges: Vec<_> = pairing
+        .edges
+        .iter()
+        .map(|edge| edge.exchange)
+        .filter(|exchange| trusted(exchange.link.client) && trusted(exchange.link.server))
+        .collect();
+    Evidence::of(keys, pairing.classes.clone(), &exchanges)
+}
+
+/// First and last start of each clock's spans.
+fn reach(spans: &[Paired], identity: &Identity) -> Vec<Option<(LocalTime, LocalTime)>> {
+    let mut reach: Vec<Option<(LocalTime, LocalTime)>> = vec![None; identity.clocks.len()];
+    for span in spans.iter().filter(|span| !pair::is_broken(span.head.start)) {
+        let start = span.head.start;
+        let range = reach[span.clock.0 as usize].get_or_insert((start, start));
+        *range = (range.0.min(start), range.1.max(start));
+    }
+    reach
+}
+
+fn habits(dump: &Dump) -> Vec<EndHabit> {
+    dump.attribute("telemetry.sdk.language").iter().map(|name| EndHabit::of_language(Some(name))).collect()
+}
+
+fn corrected(dump: &Dump, spans: &[Paired], map: &ClockMap) -> Vec<Corrected> {
+    let habits = habits(dump);
+    let one = |span: &Paired| {
+        let ends = habits[span.resource as usize];
+        correct::span(Recorded { start: span.head.start, end: span.head.end, ends }, map.model(span.clock))
+    };
+    spans.iter().map(one).collect()
+}
+
+fn problems(found: &io::Inputs, files: &[FileRead], unwritten: Vec<(usize, String)>) -> Vec<(FileSummary, bool)> {
+    let name = |input: &Input| if input.is_stdin() { "-".to_owned() } else { input.target.display().to_string() };
+    let missing = found.problems.iter().map(|problem| {
+        (FileSummary { file: problem.input.display().to_string(), problem: problem.reason.clone() }, true)
+    });
+    let unread = found.inputs.iter().zip(files).flat_map(|(input, file)| {
+        file.problems.iter().map(move |(problem, fails)| (FileSummary { file: name(input), problem: problem.clone() }, *fails))
+    });
+    let unwritten = unwritten
+        .into_iter()
+        .map(|(input, problem)| (FileSummary { file: name(&found.inputs[input]), problem }, true));
+    missing.chain(unread).chain(unwritten).collect()
+}
+
+impl Known {
+    fn name(&self, clock: Option<ClockId>) -> Option<String> {
+        clock.map(|ClockId(clock)| self.identity.clocks[clock as usize].name.clone())
+    }
+
+    fn write_traces(
+        &self,
+        inputs: &[Input],
+        files: &[FileRead],
+        settings: &Fix,
+        metadata: &Metadata,
+        progress: impl FnMut(u64),
+    ) -> Result<Vec<(usize, String)>> {
+        if settings.dry_run {
+            return Ok(Vec::new());
+        }
+        let marked: Vec<bool> = self.dump.spans.iter().map(|span| span.marked).collect();
+        let known = Written {
+            spans: &self.spans,
+            corrected: &self.corrected,
+            marked: &marked,
+            clocks: &self.identity.clocks,
+            map: &self.estimate.map,
+            habits: &habits(&self.dump),
+        };
+        let wants = |write: Write| settings.write.contains(&write);
+        let outputs = Outputs {
+            folder: &settings.out,
+            parquet: wants(Write::Parquet),
+            same: wants(Write::Same),
+            otlp_proto: wants(Write::OtlpProto),
+            annotate: settings.annotate == crate::settings::Annotate::Moved,
+            max_record: settings.max_record,
+        };
+        fix::write(inputs, files, known, &outputs, metadata, progress)
+    }
+
+    fn write_report(
+        &self,
+        settings: &Fix,
+        metadata: &Metadata,
+        problems: Vec<(FileSummary, bool)>,
+    ) -> Result<Outcome> {
+        let models = &self.estimate.map.models;
+        let set_aside = |exchange| self.estimate.set_aside.contains(&exchange);
+        let (edges, links, tally) =
+            report::of_edges(&self.spans, &self.corrected, &self.pairing, set_aside, |clock| {
+                models[clock.0 as usize].group
+            });
+        let mut findings = edges;
+        findings.extend(report::of_oddities(&self.spans, &self.pairing.oddities));
+        findings.extend(report::of_times(&self.spans, &self.corrected));
+        findings.extend(self.untrusted());
+        findings.sort_unstable();
+
+        let mut spans = vec![(0, 0); models.len()];
+        for (span, corrected) in self.spans.iter().zip(&self.corrected) {
+            if span.standing != Standing::Duplicate {
+                let counts = &mut spans[span.clock.0 as usize];
+                counts.0 += 1;
+                counts.1 += i64::from(corrected.offset_ns != 0);
+            }
+        }
+        let services = self.dump.attribute("service.name");
+        let skew = Skew {
+            clocks: &self.identity.clocks,
+            map: &self.estimate.map,
+            classes: &self.pairing.classes,
+            links: &links,
+            estimates: &self.estimate.links,
+            findings: &findings,
+            services: &services,
+            spans: &spans,
+        };
+        let rows = report::clock_rows(&skew);
+        let folder = settings.out.join("skew");
+        for (name, bytes) in report::tables(&skew, &rows, metadata)? {
+            io::atomic_write(&folder.join(name), &bytes)?;
+        }
+        if settings.exchanges {
+            self.write_exchanges(&folder, &skew, metadata)?;
+        }
+        let failed = problems.iter().any(|(_, fails)| *fails);
+        let summary = self.summary(settings, metadata, &rows, &findings, tally, problems);
+        let json = serde_json::to_string_pretty(&summary).context("summary")?;
+        io::atomic_write(&settings.out.join("summary.json"), (json + "\n").as_bytes())?;
+        Ok(Outcome { clocks: rows, summary, failed })
+    }
+
+    fn untrusted(&self) -> impl Iterator<Item = Finding> + '_ {
+        self.identity.untrusted.iter().map(|(attribute, value, reason)| Finding {
+            kind: "untrusted_key",
+            action: "not used as a key",
+            reason: format!("{attribute} {value}: {reason}"),
+            ..Finding::default()
+        })
+    }
+
+    fn write_exchanges(&self, folder: &Path, skew: &Skew<'_>, metadata: &Metadata) -> Result<()> {
+        let head = |index: u32| &self.spans[index as usize].head;
+        let ids = |edge: &pair::Edge| (head(edge.child).trace.0, head(edge.parent).span.0, head(edge.child).span.0);
+        let use_of = |edge: &pair::Edge| match (edge.exchange.counts, edge.reason) {
+            (Use::TwoSided, _) if self.estimate.set_aside.contains(&edge.exchange.id) => {
+                "no: it implies a negative delay, or nobody waited".to_owned()
+            }
+            (Use::TwoSided, _) => "both ways".to_owned(),
+            (Use::ForwardOnly, reason) => {
+                format!("request only{}", reason.map_or_else(String::new, |reason| format!(": {reason}")))
+            }
+            (Use::Neither, reason) => format!("no: {}", reason.unwrap_or("its times say nothing")),
+        };
+        let bytes = report::exchanges(skew, &self.pairing.edges, ids, use_of, metadata)?;
+        io::atomic_write(&folder.join("exchanges.parquet"), &bytes)
+    }
+
+    fn summary(
+        &self,
+        settings: &Fix,
+        metadata: &Metadata,
+        rows: &[ClockRow],
+        findings: &[Finding],
+        inversions: Tally,
+        problems: Vec<(FileSummary, bool)>,
+    ) -> Summary {
+        let models = &self.estimate.map.models;
+        let mut kinds: BTreeMap<String, u64> = BTreeMap::new();
+        findings.iter().for_each(|finding| *kinds.entry(finding.kind.to_owned()).or_default() += 1);
+        let mut uncertainties: Vec<i64> =
+            rows.iter().filter(|row| row.state != "reference").filter_map(|row| row.uncertainty_ns).collect();
+        uncertainties.sort_unstable();
+        let agree = rows.iter().filter(|row| row.state == ClockState::WithinUncertainty.name());
+        let groups: std::collections::BTreeSet<u32> = models.iter().map(|model| model.group).collect();
+        let copies = self.spans.iter().filter(|span| span.standing == Standing::Duplicate).count();
+        Summary {
+            schema_version: report::SCHEMA_VERSION.to_owned(),
+            reference: metadata.reference.clone(),
+            dry_run: settings.dry_run,
+            spans: (self.spans.len() - copies) as u64,
+            moved: rows.iter().map(|row| row.moved as u64).sum(),
+            marked_before: self.dump.spans.iter().filter(|span| span.marked).count() as u64,
+            duplicates: copies as u64,
+            clocks: rows.len() as u64,
+            clocks_moved: models.iter().filter(|model| model.state == ClockState::Corrected).count() as u64,
+            groups: groups.len() as u64,
+            exchanges: self.pairing.edges.iter().filter(|edge| edge.exchange.counts != Use::Neither).count() as u64,
+            inversions,
+            median_uncertainty_ns: uncertainties.get(uncertainties.len() / 2).copied(),
+            agree_within_ns: agree.filter_map(|row| row.uncertainty_ns).max(),
+            findings: kinds,
+            problems: problems.into_iter().map(|(problem, _)| problem).collect(),
+        }
+    }
+}
