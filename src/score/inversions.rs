@@ -119,6 +119,14 @@ mod tests {
     }
 
     #[test]
+    fn a_child_that_truly_starts_before_its_parent_is_no_excess() {
+        // A receive span that polled before the publish.
+        check([-500, 91], 0.0, [0, 1], [0, 0]);
+        check([-500, 91], -0.9, [0, 1], [0, 0]);
+        check([-500, 91], -1.1, [0, 1], [0, 1]);
+    }
+
+    #[test]
     fn floored_starts_have_a_millisecond_of_slack() {
         let parent = Made { id: 1, host: "a", kind: "CLIENT", from: 1, to: 101, ..Made::default() };
         let early_us = |early_us: f64| {

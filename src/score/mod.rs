@@ -246,6 +246,23 @@ mod tests {
     }
 
     #[test]
+    fn a_truth_with_trace_ids_is_joined_by_them_too() {
+        let folder = folder(true);
+        let truth = folder.path().join("other.parquet");
+        let other = "000000000000000000000000000000a2";
+        let columns = vec![
+            ("trace_id", text(&[other, TRACE])),
+            ("span_id", text(&["00000000000000d1"; 2])),
+            ("host", text(&["far-1"; 2])),
+            ("true_start_ns", times(&[1, 1_010_000_007])),
+            ("true_end_ns", times(&[2, 1_090_000_007])),
+        ];
+        write(&truth, columns, Vec::new());
+        let score = score(folder.path(), &truth, Gauge::None).unwrap();
+        assert_eq!((score.with_truth, score.corrected.error.max_ns, score.floor), (1, 2e6, None));
+    }
+
+    #[test]
     fn a_folder_without_traces_is_named() {
         let folder = folder(true);
         std::fs::remove_file(folder.path().join("traces/part-0.parquet")).unwrap();
@@ -286,6 +303,10 @@ mod tests {
         let text = of(&scored, Gauge::None).to_string();
         for part in ["corrected", "doing nothing", "per-trace centring", "straddling", "1234.500", "0.250"] {
             assert!(text.contains(part), "{part} is not in:\n{text}");
+        }
+        for way in ["corrected", "doing nothing", "per-trace centring"] {
+            let lines = text.lines().filter(|line| line.starts_with(&format!("{way:20} "))).count();
+            assert_eq!(lines, 2, "{way}: its errors and its inversions, in:\n{text}");
         }
         assert!(text.rfind("bad") < text.rfind("good"), "{text}");
     }

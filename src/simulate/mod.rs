@@ -217,6 +217,19 @@ mod tests {
     }
 
     #[test]
+    fn batches_are_of_one_process_and_minute_and_at_most_two_hundred() {
+        let (fleet, spans) = made("duration_s = 120");
+        let batches = otlp::batches(&spans, &fleet);
+        assert_eq!(batches.iter().map(|(_, batch)| batch.len()).sum::<usize>(), spans.len());
+        assert_eq!(batches.iter().map(|(_, batch)| batch.len()).max(), Some(200));
+        for (host, batch) in batches {
+            let ends = batch.iter().map(|span| span.stamp.true_end.nanos());
+            assert!(ends.clone().max().unwrap() - ends.min().unwrap() < 60_000_000_000);
+            assert!(batch.iter().all(|span| span.host == host));
+        }
+    }
+
+    #[test]
     fn away_from_steps_a_reading_is_truth_and_offset() {
         let (fleet, spans) = made("[clocks]\nfrequency_ppm = 15.0\nwander_ppm = 2.0");
         for span in &spans {

@@ -14,7 +14,7 @@ use super::traffic::{Span, Value};
 use crate::span::SpanKind;
 
 /// A process sends what it has this often, or when it has so many.
-const FLUSH_NS: i64 = 20_000_000_000;
+const FLUSH_NS: i64 = 60_000_000_000;
 const FLUSH_SPANS: usize = 200;
 
 /// Spans in the batches in which their processes send them, in the order of sending.
