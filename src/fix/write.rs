@@ -1,7 +1,6 @@
 //! Second pass: every record once more, its spans at their new times.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use arrow::array::RecordBatch;
