@@ -124,6 +124,8 @@ pub struct Step {
     /// Positive: the clock jumped ahead.
     pub size_ns: i64,
     pub uncertainty_ns: i64,
+    /// Spans that began before it and ended after it.
+    pub spans_straddling: i64,
 }
 
 /// One clock's offset over time.

@@ -9,8 +9,52 @@ mod splice;
 pub use payload::{Container, Encoding, EventTime, Malformed, Payload, ResourceSite, SpanEdit, SpanSite, TimeField};
 
 use opentelemetry_proto::tonic::common::v1::{AnyValue, any_value::Value};
+use opentelemetry_proto::tonic::trace::v1::TracesData;
 
 use crate::span::Marks;
+
+/// Finds the spans of one record.
+///
+/// # Errors
+/// Where the bytes are not such a record.
+pub fn scan(encoding: Encoding, bytes: &[u8]) -> Result<Payload<'_>, Malformed> {
+    match encoding {
+        Encoding::Protobuf => protobuf::scan(bytes),
+        Encoding::Json => json::scan(bytes),
+    }
+}
+
+/// The attributes of one resource of a record, values as text.
+///
+/// # Errors
+/// Where the resource is not well-formed.
+pub fn resource_attributes(payload: &Payload<'_>, resource: usize) -> Result<Vec<(String, String)>, Malformed> {
+    match payload.encoding {
+        Encoding::Protobuf => protobuf::resource_attributes(payload, resource),
+        Encoding::Json => Ok(json::resource_attributes(payload, resource)),
+    }
+}
+
+/// Copies a record to `out` with the edits made, which are in the order of the spans.
+pub fn rewrite(payload: &Payload<'_>, edits: &[SpanEdit], out: &mut Vec<u8>) {
+    match payload.encoding {
+        Encoding::Protobuf => protobuf::rewrite(payload, edits, out),
+        Encoding::Json => json::rewrite(payload, edits, out),
+    }
+}
+
+/// Decodes a whole record.
+///
+/// # Errors
+/// Where the bytes are not such a record.
+pub fn decode(encoding: Encoding, bytes: &[u8]) -> Result<TracesData, Malformed> {
+    match encoding {
+        Encoding::Protobuf => {
+            prost::Message::decode(bytes).map_err(|error| Malformed { at: 0, what: format!("not OTLP: {error}") })
+        }
+        Encoding::Json => json::decode(bytes),
+    }
+}
 
 /// The span attributes that say what was moved, by how much, how sure, and why (DESIGN.md, "Marks").
 fn mark_attributes(marks: &Marks) -> Vec<(&'static str, Value)> {

@@ -1,0 +1,110 @@
+//! Everything that is kept of a dump while its clocks are estimated: the heads of its spans, never the payload.
+//!
+//! In come scanned records in any order; out go spans with their resources interned by content. A span that an
+//! earlier run of ours moved is taken at its original times, so a second run sees the evidence of the first.
+
+use rustc_hash::FxHashMap;
+
+use crate::clock::LocalTime;
+use crate::identity::Attributes;
+use crate::otlp::{self, Malformed, Payload};
+use crate::span::{Marks, SpanHead, SpanId, TraceId};
+
+/// One span of the dump.
+#[derive(Clone, Copy, Debug)]
+pub struct DumpSpan {
+    pub head: SpanHead,
+    /// Index into [`Dump::resources`].
+    pub resource: u32,
+    /// An earlier run moved it.
+    pub marked: bool,
+}
+
+/// The spans of a dump, in the order in which they were read.
+#[derive(Clone, Debug, Default)]
+pub struct Dump {
+    pub spans: Vec<DumpSpan>,
+    /// Distinct resources.
+    pub resources: Vec<Attributes>,
+    /// `(span, target)`.
+    pub links: Vec<(u32, TraceId, SpanId)>,
+    by_fingerprint: FxHashMap<u64, u32>,
+    by_content: FxHashMap<Attributes, u32>,
+}
+
+/// What is taken out of one record; made in parallel, added in order.
+#[derive(Clone, Debug, Default)]
+pub struct Scanned {
+    spans: Vec<(SpanHead, u32, bool)>,
+    links: Vec<(u32, TraceId, SpanId)>,
+    resources: Vec<(u64, Option<Attributes>)>,
+}
+
+/// A span's recorded times, before any earlier run of ours.
+pub fn original(head: &SpanHead, marks: Option<&Marks>) -> (LocalTime, LocalTime) {
+    let Some(marks) = marks else { return (head.start, head.end) };
+    let back = |written: LocalTime, kept: Option<i64>| {
+        kept.map_or(written.plus(marks.offset_ns), LocalTime::from_nanos)
+    };
+    (back(head.start, marks.original_start_unix_nano), back(head.end, marks.original_end_unix_nano))
+}
+
+impl Dump {
+    /// Takes what is needed out of a record. Resources seen before are not read again.
+    ///
+    /// # Errors
+    /// Where a resource is not well-formed.
+    pub fn scan(&self, payload: &Payload<'_>) -> Result<Scanned, Malformed> {
+        let mut scanned = Scanned::default();
+        for (index, site) in payload.resources.iter().enumerate() {
+            let known = self.by_fingerprint.contains_key(&site.fingerprint);
+            let attributes = if known { None } else { Some(otlp::resource_attributes(payload, index)?) };
+            scanned.resources.push((site.fingerprint, attributes));
+        }
+        for (index, site) in payload.spans.iter().enumerate() {
+            let mut head = site.head;
+            (head.start, head.end) = original(&head, site.marks.as_deref());
+            scanned.spans.push((head, site.resource, site.marks.is_some()));
+            let targets = &payload.links[site.links.start as usize..site.links.end as usize];
+            scanned.links.extend(targets.iter().map(|&(trace, span)| (index as u32, trace, span)));
+        }
+        Ok(scanned)
+    }
+
+    /// Adds what a record held.
+    pub fn add(&mut self, scanned: Scanned) {
+        let places: Vec<u32> = scanned
+            .resources
+            .into_iter()
+            .map(|(fingerprint, attributes)| {
+                if let Some(&place) = self.by_fingerprint.get(&fingerprint) {
+                    return place;
+                }
+                let mut attributes = attributes.unwrap_or_default();
+                attributes.sort_unstable();
+                let next = self.resources.len() as u32;
+                let place = *self.by_content.entry(attributes.clone()).or_insert(next);
+                if place == next {
+                    self.resources.push(attributes);
+                }
+                self.by_fingerprint.insert(fingerprint, place);
+                place
+            })
+            .collect();
+        let first = self.spans.len() as u32;
+        self.links.extend(scanned.links.into_iter().map(|(span, trace, target)| (first + span, trace, target)));
+        self.spans.extend(scanned.spans.into_iter().map(|(head, resource, marked)| DumpSpan {
+            head,
+            resource: places[resource as usize],
+            marked,
+        }));
+    }
+
+    /// Distinct resources' values of one attribute; empty where it is missing.
+    pub fn attribute(&self, key: &str) -> Vec<String> {
+        let value = |attributes: &Attributes| {
+            attributes.iter().find(|(name, _)| name == key).map(|(_, value)| value.clone()).unwrap_or_default()
+        };
+        self.resources.iter().map(value).collect()
+    }
+}

@@ -1,0 +1,251 @@
+//! The skew tables: clocks, offsets, links, steps, findings, exchanges.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+
+use super::findings::{Finding, LinkCounts};
+use super::table::{Metadata, Table};
+use super::verdict::{advice, verdict};
+use crate::clock::{CallClass, Clock, ClockMap, ClockModel, ClockState, Link, LocalTime};
+use crate::estimate::LinkEstimate;
+use crate::pair::Edge;
+
+/// One row of the clocks table.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ClockRow {
+    pub clock: String,
+    pub state: String,
+    pub offset_first_ns: Option<i64>,
+    pub offset_last_ns: Option<i64>,
+    pub offset_largest_ns: Option<i64>,
+    pub uncertainty_ns: Option<i64>,
+    pub frequency_ppm: Option<f64>,
+    pub steps: i64,
+    pub spans: i64,
+    pub moved: i64,
+    pub verdict: String,
+    pub advice: String,
+}
+
+/// Everything that the tables are made from.
+pub struct Skew<'a> {
+    pub clocks: &'a [Clock],
+    pub map: &'a ClockMap,
+    pub classes: &'a [CallClass],
+    pub links: &'a BTreeMap<Link, LinkCounts>,
+    pub estimates: &'a [LinkEstimate],
+    pub findings: &'a [Finding],
+    /// Service of each distinct resource.
+    pub services: &'a [String],
+    /// Per clock: spans, and those that moved.
+    pub spans: &'a [(i64, i64)],
+}
+
+/// The clocks table's rows, worst first is the reader's business: they stand in order of key.
+pub fn clock_rows(skew: &Skew<'_>) -> Vec<ClockRow> {
+    let row = |((clock, model), &(spans, moved)): ((&Clock, &ClockModel), &(i64, i64))| {
+        let knots = || model.segments.iter().flat_map(|segment| &segment.knots);
+        let known = model.state != ClockState::NoEvidence;
+        let largest = knots().max_by_key(|knot| knot.offset_ns.abs());
+        let mut uncertainties: Vec<i64> = knots().map(|knot| knot.uncertainty_ns).collect();
+        uncertainties.sort_unstable();
+        let frequency = match (knots().next(), knots().last()) {
+            (Some(first), Some(last)) if last.local > first.local && model.steps.is_empty() => {
+                Some((last.offset_ns - first.offset_ns) as f64 / (last.local - first.local) as f64 * 1e6)
+            }
+            (Some(_), Some(_)) => model.segments.last().map(|segment| {
+                segment.frequency_ppm_at(segment.knots.last().map_or(LocalTime::default(), |knot| knot.local))
+            }),
+            _ => None,
+        };
+        let mut row = ClockRow {
+            clock: clock.name.clone(),
+            state: model.state.name().to_owned(),
+            offset_first_ns: knots().next().map(|knot| knot.offset_ns),
+            offset_last_ns: knots().last().map(|knot| knot.offset_ns),
+            offset_largest_ns: largest.map(|knot| knot.offset_ns),
+            uncertainty_ns: known.then(|| uncertainties.get(uncertainties.len() / 2).copied()).flatten(),
+            frequency_ppm: frequency.filter(|_| known),
+            steps: model.steps.len() as i64,
+            spans,
+            moved,
+            ..ClockRow::default()
+        };
+        row.verdict = verdict(&row, clock, model);
+        row.advice = advice(clock, model, skew.map.reference.map(|id| skew.clocks[id.0 as usize].name.as_str()));
+        row
+    };
+    skew.clocks.iter().zip(&skew.map.models).zip(skew.spans).map(row).collect()
+}
+
+/// Every skew table but the exchanges: file name and bytes.
+pub fn tables(skew: &Skew<'_>, rows: &[ClockRow], metadata: &Metadata) -> Result<Vec<(&'static str, Vec<u8>)>> {
+    Ok(vec![
+        ("clocks.parquet", clocks(skew, rows).parquet(metadata)?),
+        ("offsets.parquet", offsets(skew).parquet(metadata)?),
+        ("links.parquet", links(skew).parquet(metadata)?),
+        ("steps.parquet", steps(skew).parquet(metadata)?),
+        ("findings.parquet", findings(skew).parquet(metadata)?),
+    ])
+}
+
+fn clocks(skew: &Skew<'_>, rows: &[ClockRow]) -> Table {
+    let (clocks, models) = (skew.clocks, &skew.map.models);
+    Table::new("clocks")
+        .text("clock", rows.iter().map(|row| row.clock.as_str()))
+        .text("key", clocks.iter().map(|clock| clock.key.as_str()))
+        .text("rule", clocks.iter().map(|clock| clock.rule.as_str()))
+        .texts("hosts", clocks.iter().map(|clock| &clock.hosts))
+        .texts("services", clocks.iter().map(|clock| &clock.services))
+        .ints("group", models.iter().map(|model| i64::from(model.group)))
+        .text("state", rows.iter().map(|row| row.state.as_str()))
+        .maybe_ints("offset_first_ns", rows.iter().map(|row| row.offset_first_ns))
+        .maybe_ints("offset_last_ns", rows.iter().map(|row| row.offset_last_ns))
+        .maybe_ints("offset_largest_ns", rows.iter().map(|row| row.offset_largest_ns))
+        .maybe_ints("uncertainty_ns", rows.iter().map(|row| row.uncertainty_ns))
+        .maybe_doubles("frequency_ppm", rows.iter().map(|row| row.frequency_ppm))
+        .ints("steps", rows.iter().map(|row| row.steps))
+        .ints("exchanges", models.iter().map(|model| model.exchanges as i64))
+        .ints("neighbours", models.iter().map(|model| i64::from(model.neighbours)))
+        .ints("spans", rows.iter().map(|row| row.spans))
+        .ints("moved", rows.iter().map(|row| row.moved))
+        .text("verdict", rows.iter().map(|row| row.verdict.as_str()))
+        .text("advice", rows.iter().map(|row| row.advice.as_str()))
+}
+
+/// One row per clock and knot: enough to rebuild the model.
+fn offsets(skew: &Skew<'_>) -> Table {
+    let knots: Vec<_> = skew
+        .clocks
+        .iter()
+        .zip(&skew.map.models)
+        .flat_map(|(clock, model)| {
+            model.segments.iter().enumerate().flat_map(move |(index, segment)| {
+                segment.knots.iter().map(move |knot| (clock.name.clone(), index as i64, segment, *knot))
+            })
+        })
+        .map(|(clock, index, segment, knot)| {
+            let frequency = (segment.knots.len() > 1).then(|| segment.frequency_ppm_at(knot.local));
+            (clock, index, frequency, knot)
+        })
+        .collect();
+    let reference = |knot: &crate::clock::Knot| knot.local.nanos().saturating_sub(knot.offset_ns);
+    Table::new("offsets")
+        .text("clock", knots.iter().map(|(clock, ..)| clock.as_str()))
+        .ints("segment", knots.iter().map(|(_, index, ..)| *index))
+        .ints("time_unix_nano", knots.iter().map(|(.., knot)| reference(knot)))
+        .ints("local_unix_nano", knots.iter().map(|(.., knot)| knot.local.nanos()))
+        .time("time", knots.iter().map(|(.., knot)| reference(knot)))
+        .maybe_ints("offset_ns", knots.iter().map(|(.., knot)| Some(knot.offset_ns)))
+        .maybe_ints("uncertainty_ns", knots.iter().map(|(.., knot)| Some(knot.uncertainty_ns)))
+        .maybe_ints("lower_ns", knots.iter().map(|(.., knot)| knot.lower_ns))
+        .maybe_ints("upper_ns", knots.iter().map(|(.., knot)| knot.upper_ns))
+        .maybe_doubles("frequency_ppm", knots.iter().map(|(_, _, frequency, _)| *frequency))
+        .ints("exchanges", knots.iter().map(|(.., knot)| i64::from(knot.exchanges)))
+}
+
+fn links(skew: &Skew<'_>) -> Table {
+    let asymmetry: BTreeMap<Link, Option<i64>> =
+        skew.estimates.iter().map(|estimate| (estimate.link, estimate.asymmetry_ns)).collect();
+    let links: Vec<_> = skew.links.iter().collect();
+    let name = |clock: crate::clock::ClockId| skew.clocks[clock.0 as usize].name.as_str();
+    let class = |link: &Link| &skew.classes[link.class as usize];
+    let part = |counts: &LinkCounts, part: f64| match counts.delays.len() {
+        0 => None,
+        count => counts.delays.get(((count - 1) as f64 * part).round() as usize).copied(),
+    };
+    Table::new("links")
+        .text("client_clock", links.iter().map(|(link, _)| name(link.client)))
+        .text("server_clock", links.iter().map(|(link, _)| name(link.server)))
+        .text("call_class", links.iter().map(|(link, _)| class(link).protocol.as_str()))
+        .text("client_service", links.iter().map(|(link, _)| class(link).client_service.as_str()))
+        .text("server_service", links.iter().map(|(link, _)| class(link).server_service.as_str()))
+        .ints("exchanges", links.iter().map(|(_, counts)| counts.exchanges as i64))
+        .ints("one_way", links.iter().map(|(_, counts)| counts.one_way as i64))
+        .ints("early_ends", links.iter().map(|(_, counts)| counts.early_ends as i64))
+        .ints("set_aside", links.iter().map(|(_, counts)| counts.set_aside as i64))
+        .maybe_ints("min_round_trip_ns", links.iter().map(|(_, counts)| part(counts, 0.0)))
+        .maybe_ints("p50_round_trip_ns", links.iter().map(|(_, counts)| part(counts, 0.5)))
+        .maybe_ints("p99_round_trip_ns", links.iter().map(|(_, counts)| part(counts, 0.99)))
+        .maybe_ints("asymmetry_ns", links.iter().map(|(link, _)| asymmetry.get(link).copied().flatten()))
+        .ints("inversions_before", links.iter().map(|(_, counts)| counts.inversions.before as i64))
+        .ints("inversions_after", links.iter().map(|(_, counts)| counts.inversions.after as i64))
+        .maybe_ints("worst_inversion_ns", links.iter().map(|(_, counts)| counts.worst_inversion_ns))
+}
+
+fn steps(skew: &Skew<'_>) -> Table {
+    let steps: Vec<_> = skew
+        .clocks
+        .iter()
+        .zip(&skew.map.models)
+        .flat_map(|(clock, model)| model.steps.iter().map(|step| (clock.name.as_str(), step)))
+        .collect();
+    Table::new("steps")
+        .text("clock", steps.iter().map(|(clock, _)| *clock))
+        .ints("time_unix_nano", steps.iter().map(|(_, step)| step.at.nanos()))
+        .time("time", steps.iter().map(|(_, step)| step.at.nanos()))
+        .text("kind", steps.iter().map(|(_, step)| step.kind.name()))
+        .ints("duration_ns", steps.iter().map(|(_, step)| step.duration_ns))
+        .ints("size_ns", steps.iter().map(|(_, step)| step.size_ns))
+        .ints("uncertainty_ns", steps.iter().map(|(_, step)| step.uncertainty_ns))
+        .ints("spans_straddling", steps.iter().map(|(_, step)| step.spans_straddling))
+}
+
+fn findings(skew: &Skew<'_>) -> Table {
+    let rows = skew.findings;
+    let name = |clock: crate::clock::ClockId| skew.clocks[clock.0 as usize].name.as_str();
+    let traces: Vec<_> = rows.iter().map(|row| row.trace.map(|id| format!("{id:032x}"))).collect();
+    let spans: Vec<_> = rows.iter().map(|row| row.span.map(|id| format!("{id:016x}"))).collect();
+    let parents: Vec<_> = rows.iter().map(|row| row.parent.map(|id| format!("{id:016x}"))).collect();
+    Table::new("findings")
+        .maybe_text("trace_id", traces.iter().map(Option::as_deref))
+        .maybe_text("span_id", spans.iter().map(Option::as_deref))
+        .maybe_text("parent_span_id", parents.iter().map(Option::as_deref))
+        .maybe_text("clock", rows.iter().map(|row| row.clock.map(name)))
+        .maybe_text("parent_clock", rows.iter().map(|row| row.parent_clock.map(name)))
+        .maybe_text(
+            "service_name",
+            rows.iter().map(|row| row.resource.map(|resource| skew.services[resource as usize].as_str())),
+        )
+        .text("kind", rows.iter().map(|row| row.kind))
+        .maybe_ints("before_ns", rows.iter().map(|row| row.before_ns))
+        .maybe_ints("after_ns", rows.iter().map(|row| row.after_ns))
+        .text("action", rows.iter().map(|row| row.action))
+        .text("reason", rows.iter().map(|row| row.reason.as_str()))
+}
+
+/// The four readings of every exchange, used or why not. `ids` gives an edge's trace, client span and server span.
+pub fn exchanges(
+    skew: &Skew<'_>,
+    edges: &[Edge],
+    ids: impl Fn(&Edge) -> (u128, u64, u64),
+    use_of: impl Fn(&Edge) -> String,
+    metadata: &Metadata,
+) -> Result<Vec<u8>> {
+    let name = |clock: crate::clock::ClockId| skew.clocks[clock.0 as usize].name.as_str();
+    let class = |edge: &Edge| &skew.classes[edge.exchange.link.class as usize];
+    let ids: Vec<_> = edges.iter().map(ids).collect();
+    let traces: Vec<_> = ids.iter().map(|(trace, ..)| format!("{trace:032x}")).collect();
+    let clients: Vec<_> = ids.iter().map(|(_, client, _)| format!("{client:016x}")).collect();
+    let servers: Vec<_> = ids.iter().map(|(.., server)| format!("{server:016x}")).collect();
+    let uses: Vec<_> = edges.iter().map(use_of).collect();
+    Table::new("exchanges")
+        .text("trace_id", traces.iter().map(String::as_str))
+        .text("client_span_id", clients.iter().map(String::as_str))
+        .text("server_span_id", servers.iter().map(String::as_str))
+        .text("client_clock", edges.iter().map(|edge| name(edge.exchange.link.client)))
+        .text("server_clock", edges.iter().map(|edge| name(edge.exchange.link.server)))
+        .text("call_class", edges.iter().map(|edge| class(edge).protocol.as_str()))
+        .text("client_service", edges.iter().map(|edge| class(edge).client_service.as_str()))
+        .text("server_service", edges.iter().map(|edge| class(edge).server_service.as_str()))
+        .ints("request_sent_unix_nano", edges.iter().map(|edge| edge.exchange.request_sent.nanos()))
+        .ints("request_received_unix_nano", edges.iter().map(|edge| edge.exchange.request_received.nanos()))
+        .ints("response_sent_unix_nano", edges.iter().map(|edge| edge.exchange.response_sent.nanos()))
+        .ints("response_received_unix_nano", edges.iter().map(|edge| edge.exchange.response_received.nanos()))
+        .time("time", edges.iter().map(|edge| edge.exchange.request_sent.nanos()))
+        .ints("round_trip_delay_ns", edges.iter().map(|edge| edge.exchange.round_trip_delay_ns()))
+        .ints("measured_offset_ns", edges.iter().map(|edge| edge.exchange.offset_ns() as i64))
+        .text("used", uses.iter().map(String::as_str))
+        .parquet(metadata)
+}

@@ -1,0 +1,39 @@
+//! `summary.json`: a run in numbers. No dates, paths or ids of the run, so that equal inputs give equal bytes.
+
+use serde::{Deserialize, Serialize};
+
+use super::findings::Tally;
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Summary {
+    pub schema_version: String,
+    /// Display name of the reference clock.
+    pub reference: Option<String>,
+    /// Nothing was written but what would move.
+    pub dry_run: bool,
+    pub records: u64,
+    pub spans: u64,
+    pub moved: u64,
+    /// Spans that an earlier run had moved; they passed as they were.
+    pub marked_before: u64,
+    pub duplicates: u64,
+    pub clocks: u64,
+    pub clocks_moved: u64,
+    pub groups: u64,
+    pub exchanges: u64,
+    pub inversions: Tally,
+    /// Half of the clocks with evidence are known at least this well, ns.
+    pub median_uncertainty_ns: Option<i64>,
+    /// The worst known of the clocks that agree, ns.
+    pub agree_within_ns: Option<i64>,
+    pub findings: std::collections::BTreeMap<String, u64>,
+    /// What could not be read or written, each with the file it is about.
+    pub problems: Vec<FileSummary>,
+}
+
+/// One thing that went wrong with one file.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct FileSummary {
+    pub file: String,
+    pub problem: String,
+}

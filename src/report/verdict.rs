@@ -1,0 +1,48 @@
+//! What a clock's numbers mean, and what to do about it, in words. Every text is here.
+
+use super::skew::ClockRow;
+use crate::clock::{Clock, ClockModel, ClockState, ErrorBound, FrequencyError, Offset};
+
+/// A frequency error worth a word: a healthy clock keeps within this.
+const NOTABLE_PPM: f64 = 2.0;
+
+pub(super) fn verdict(row: &ClockRow, clock: &Clock, model: &ClockModel) -> String {
+    let bound = ErrorBound::ns(row.uncertainty_ns.unwrap_or(0));
+    let largest = Offset::ahead_ns(row.offset_largest_ns.unwrap_or(0));
+    match model.state {
+        ClockState::Reference => "the reference".to_owned(),
+        ClockState::NoEvidence if clock.untrusted => "its key may hide several clocks: left alone".to_owned(),
+        ClockState::NoEvidence => "no round trip ties it to another clock: left alone".to_owned(),
+        ClockState::WithinUncertainty => format!("agrees within {bound}: left alone"),
+        ClockState::Capped => format!("{largest}, more than --max-correction: left alone"),
+        ClockState::Corrected => {
+            let span = (row.offset_last_ns.unwrap_or(0) - row.offset_first_ns.unwrap_or(0)).abs();
+            let mut words = vec![largest.to_string()];
+            if model.steps.len() == 1 {
+                words.push("1 step".to_owned());
+            } else if model.steps.len() > 1 {
+                words.push(format!("{} steps", model.steps.len()));
+            }
+            if let Some(ppm) = row.frequency_ppm.filter(|ppm| ppm.abs() >= NOTABLE_PPM && span > 3 * bound.nanos()) {
+                words.push(FrequencyError::gains_ppm(ppm).to_string());
+            }
+            words.join(", ")
+        }
+    }
+}
+
+pub(super) fn advice(clock: &Clock, model: &ClockModel, reference: Option<&str>) -> String {
+    match model.state {
+        ClockState::Reference | ClockState::WithinUncertainty => String::new(),
+        ClockState::Corrected => format!("{}: check its time synchronisation (chronyc tracking, timedatectl)", clock.name),
+        ClockState::Capped => format!("{}: raise --max-correction to move it, and check its clock", clock.name),
+        ClockState::NoEvidence if clock.untrusted => format!(
+            "{}: no attribute says which machine it is; set host.id or k8s.node.name, or name one with --clock-key",
+            clock.name
+        ),
+        ClockState::NoEvidence => {
+            let to = reference.map_or_else(|| "another clock".to_owned(), |name| format!("`{name}`"));
+            format!("{}: no call with client and server spans ties it to {to}; trace one request through both", clock.name)
+        }
+    }
+}
