@@ -31,7 +31,7 @@ pub fn scan(encoding: Encoding, bytes: &[u8]) -> Result<Payload<'_>, Malformed> 
 pub fn resource_attributes(payload: &Payload<'_>, resource: usize) -> Result<Vec<(String, String)>, Malformed> {
     match payload.encoding {
         Encoding::Protobuf => protobuf::resource_attributes(payload, resource),
-        Encoding::Json => Ok(json::resource_attributes(payload, resource)),
+        Encoding::Json => json::resource_attributes(payload, resource),
     }
 }
 
