@@ -313,16 +313,9 @@ impl Records {
     }
 
     fn frame(&mut self, position: u64, frame: &[u8]) {
-        let mut bytes = Vec::new();
-        let unpacked = match self.context.reset(ResetDirective::SessionOnly) {
-            Ok(_) => zstd::Decoder::with_context(frame, &mut self.context)
-                .take(self.max_record.saturating_add(1))
-                .read_to_end(&mut bytes),
-            Err(code) => Err(io::Error::other(zstd::zstd_safe::get_error_name(code))),
-        };
-        match unpacked {
-            Ok(length) if length as u64 > self.max_record => self.too_long(position),
-            Ok(_) => self.give(position, bytes),
+        match unpack(frame, &mut self.context, self.max_record) {
+            Ok(bytes) if bytes.len() as u64 > self.max_record => self.too_long(position),
+            Ok(bytes) => self.give(position, bytes),
             Err(error) => self.fail(position, ProblemKind::Corrupt, format!("zstd frame: {error}")),
         }
     }
@@ -338,6 +331,16 @@ impl Records {
         }
         Ok(())
     }
+}
+
+/// What is in a frame, or a byte more than `limit` of it: enough to tell that it is too long.
+fn unpack(frame: &[u8], context: &mut DCtx<'static>, limit: u64) -> io::Result<Vec<u8>> {
+    context
+        .reset(ResetDirective::SessionOnly)
+        .map_err(|code| io::Error::other(zstd::zstd_safe::get_error_name(code)))?;
+    let mut bytes = Vec::new();
+    zstd::Decoder::with_context(frame, context).take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 impl Iterator for Records {
@@ -615,6 +618,7 @@ mod tests {
         broken[6] ^= 0xFF;
         let cut = prefixed(&zstd(b"some text that is cut")[..15]);
         let bomb = prefixed(&zstd(&vec![0; 1 << 20]));
+        assert_eq!(unpack(&bomb[4..], &mut DCtx::create(), 100).unwrap().len(), 101);
         let after = |before: &[&[u8]]| before.iter().map(|part| part.len()).sum::<usize>();
         check(layout, &[&one[..], &broken, &two].concat(), 100, &format!("one\nCorrupt at {}\ntwo", one.len()));
         check(layout, &[&one[..], &cut, &two].concat(), 100, &format!("one\nCorrupt at {}\ntwo", one.len()));

@@ -14,6 +14,19 @@ use crate::otlp::Malformed;
 /// to nest 33 deep, so this is never the tighter of the two.
 const DEEPEST: u32 = 256;
 
+/// An error inside this module. In a box: a result then comes back in registers, which is a fifth of checking a record.
+pub(super) type Broken = Box<Malformed>;
+
+pub(super) fn broken(at: usize, what: impl Into<String>) -> Broken {
+    Box::new(Malformed { at, what: what.into() })
+}
+
+impl From<Broken> for Malformed {
+    fn from(broken: Broken) -> Self {
+        *broken
+    }
+}
+
 pub(super) struct Cursor<'a> {
     bytes: &'a [u8],
     position: usize,
@@ -48,12 +61,13 @@ impl<'a> Cursor<'a> {
         self.peek();
     }
 
-    pub(super) fn wrong<T>(&self, what: &str) -> Result<T, Malformed> {
-        Err(Malformed { at: self.position, what: what.to_owned() })
+    #[cold]
+    pub(super) fn wrong<T>(&self, what: &str) -> Result<T, Broken> {
+        Err(broken(self.position, what))
     }
 
     /// The next byte that is not white space, without taking it.
-    #[inline]
+    #[inline(always)]
     fn peek(&mut self) -> Option<u8> {
         loop {
             let byte = *self.bytes.get(self.position)?;
@@ -64,7 +78,8 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    fn expect(&mut self, byte: u8, what: &str) -> Result<(), Malformed> {
+    #[inline]
+    fn expect(&mut self, byte: u8, what: &str) -> Result<(), Broken> {
         if self.peek() != Some(byte) {
             return self.wrong(what);
         }
@@ -73,7 +88,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// Nothing but white space may follow.
-    pub(super) fn finish(mut self) -> Result<(), Malformed> {
+    pub(super) fn finish(mut self) -> Result<(), Broken> {
         match self.peek() {
             None => Ok(()),
             Some(_) => self.wrong("text after the end of the JSON value"),
@@ -82,11 +97,12 @@ impl<'a> Cursor<'a> {
 
     /// Takes a `null`, if that is what comes next.
     #[inline]
-    pub(super) fn null(&mut self) -> Result<bool, Malformed> {
+    pub(super) fn null(&mut self) -> Result<bool, Broken> {
         if self.peek() == Some(b'n') { self.literal(b"null").map(|()| true) } else { Ok(false) }
     }
 
-    fn literal(&mut self, word: &[u8]) -> Result<(), Malformed> {
+    #[inline]
+    fn literal(&mut self, word: &[u8]) -> Result<(), Broken> {
         for &byte in word {
             if self.bytes.get(self.position) != Some(&byte) {
                 return self.wrong("not a JSON value");
@@ -100,8 +116,8 @@ impl<'a> Cursor<'a> {
     #[inline]
     pub(super) fn object(
         &mut self,
-        mut each: impl FnMut(&mut Self, &[u8]) -> Result<(), Malformed>,
-    ) -> Result<Option<Range<usize>>, Malformed> {
+        mut each: impl FnMut(&mut Self, &[u8]) -> Result<(), Broken>,
+    ) -> Result<Option<Range<usize>>, Broken> {
         if self.null()? {
             return Ok(None);
         }
@@ -131,8 +147,8 @@ impl<'a> Cursor<'a> {
     #[inline]
     pub(super) fn array(
         &mut self,
-        mut each: impl FnMut(&mut Self) -> Result<(), Malformed>,
-    ) -> Result<Option<Closed>, Malformed> {
+        mut each: impl FnMut(&mut Self) -> Result<(), Broken>,
+    ) -> Result<Option<Closed>, Broken> {
         if self.null()? {
             return Ok(None);
         }
@@ -154,7 +170,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// Takes a `null` or an empty array, if that is what comes next.
-    pub(super) fn nothing(&mut self) -> Result<bool, Malformed> {
+    pub(super) fn nothing(&mut self) -> Result<bool, Broken> {
         if self.null()? {
             return Ok(true);
         }
@@ -170,13 +186,14 @@ impl<'a> Cursor<'a> {
         Ok(false)
     }
 
-    fn descend(&mut self) -> Result<(), Malformed> {
+    #[inline]
+    fn descend(&mut self) -> Result<(), Broken> {
         self.depth += 1;
         if self.depth > DEEPEST { self.wrong("nested too deeply") } else { Ok(()) }
     }
 
     #[inline]
-    fn goes_on(&mut self, close: u8, what: &str) -> Result<bool, Malformed> {
+    fn goes_on(&mut self, close: u8, what: &str) -> Result<bool, Broken> {
         match self.peek() {
             Some(b',') => {
                 self.position += 1;
@@ -191,7 +208,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// Passes over a value of any kind.
-    pub(super) fn skip(&mut self) -> Result<(), Malformed> {
+    pub(super) fn skip(&mut self) -> Result<(), Broken> {
         match self.peek() {
             Some(b'{') => self.object(|cursor, _| cursor.skip()).map(drop),
             Some(b'[') => self.array(Self::skip).map(drop),
@@ -206,7 +223,7 @@ impl<'a> Cursor<'a> {
 
     /// A string or a number. `None`: a `null`.
     #[inline]
-    pub(super) fn scalar(&mut self) -> Result<Option<Scalar<'a>>, Malformed> {
+    pub(super) fn scalar(&mut self) -> Result<Option<Scalar<'a>>, Broken> {
         match self.peek() {
             Some(b'"') => self.quoted().map(Some),
             Some(b'-' | b'0'..=b'9') => {
@@ -220,7 +237,7 @@ impl<'a> Cursor<'a> {
 
     /// A string. `None`: a `null`.
     #[inline]
-    pub(super) fn string(&mut self) -> Result<Option<Cow<'a, [u8]>>, Malformed> {
+    pub(super) fn string(&mut self) -> Result<Option<Cow<'a, [u8]>>, Broken> {
         if self.null()? {
             return Ok(None);
         }
@@ -231,7 +248,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// `true` or `false`, quoted or not. `None`: a `null`.
-    pub(super) fn bool(&mut self) -> Result<Option<bool>, Malformed> {
+    pub(super) fn bool(&mut self) -> Result<Option<bool>, Broken> {
         match self.peek() {
             Some(b't') => self.literal(b"true").map(|()| Some(true)),
             Some(b'f') => self.literal(b"false").map(|()| Some(false)),
@@ -241,15 +258,15 @@ impl<'a> Cursor<'a> {
                 match &*self.quoted()?.text {
                     b"true" => Ok(Some(true)),
                     b"false" => Ok(Some(false)),
-                    _ => Err(Malformed { at: before, what: "expected true or false".into() }),
+                    _ => Err(broken(before, "expected true or false")),
                 }
             }
             _ => self.wrong("expected true or false"),
         }
     }
 
-    #[inline]
-    fn quoted(&mut self) -> Result<Scalar<'a>, Malformed> {
+    #[inline(always)]
+    fn quoted(&mut self) -> Result<Scalar<'a>, Broken> {
         let start = self.position;
         let escaped = self.raw_string()?;
         let raw = &self.bytes[start + 1..self.position - 1];
@@ -259,7 +276,7 @@ impl<'a> Cursor<'a> {
 
     /// Passes over a string, and says whether it holds escapes.
     #[inline]
-    fn raw_string(&mut self) -> Result<bool, Malformed> {
+    fn raw_string(&mut self) -> Result<bool, Broken> {
         self.position += 1;
         let mut escaped = false;
         loop {
@@ -279,7 +296,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    fn escape(&mut self) -> Result<(), Malformed> {
+    fn escape(&mut self) -> Result<(), Broken> {
         self.position += 1;
         match self.bytes.get(self.position) {
             Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => self.position += 1,
@@ -298,7 +315,7 @@ impl<'a> Cursor<'a> {
     }
 
     #[inline]
-    fn number(&mut self) -> Result<Range<usize>, Malformed> {
+    fn number(&mut self) -> Result<Range<usize>, Broken> {
         let start = self.position;
         if self.bytes.get(self.position) == Some(&b'-') {
             self.position += 1;
@@ -322,7 +339,7 @@ impl<'a> Cursor<'a> {
     }
 
     #[inline]
-    fn digits(&mut self) -> Result<usize, Malformed> {
+    fn digits(&mut self) -> Result<usize, Broken> {
         let start = self.position;
         while self.bytes.get(self.position).is_some_and(u8::is_ascii_digit) {
             self.position += 1;
@@ -398,7 +415,7 @@ mod tests {
 
     use super::*;
 
-    fn reads(text: &str) -> Result<(), Malformed> {
+    fn reads(text: &str) -> Result<(), Broken> {
         let mut cursor = Cursor::new(text.as_bytes(), 0);
         cursor.skip()?;
         cursor.finish()

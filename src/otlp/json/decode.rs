@@ -8,7 +8,7 @@ use opentelemetry_proto::tonic::trace::v1::span::{Event, Link};
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Status, TracesData};
 
 use super::check_utf8;
-use super::cursor::Cursor;
+use super::cursor::{Broken, Cursor, broken};
 use super::words::{Word, base64, replaces};
 use crate::otlp::Malformed;
 
@@ -28,7 +28,7 @@ pub fn decode(bytes: &[u8]) -> Result<TracesData, Malformed> {
         Ok(())
     })?;
     if record.is_none() {
-        return Err(Malformed { at: 0, what: "expected an object".into() });
+        return Err(*broken(0, "expected an object"));
     }
     cursor.finish()?;
     Ok(data)
@@ -37,8 +37,8 @@ pub fn decode(bytes: &[u8]) -> Result<TracesData, Malformed> {
 /// The messages of an array; a `null` among them is none.
 fn list<'a, T>(
     cursor: &mut Cursor<'a>,
-    mut element: impl FnMut(&mut Cursor<'a>) -> Result<Option<T>, Malformed>,
-) -> Result<Vec<T>, Malformed> {
+    mut element: impl FnMut(&mut Cursor<'a>) -> Result<Option<T>, Broken>,
+) -> Result<Vec<T>, Broken> {
     let mut items = Vec::new();
     cursor.array(|cursor| {
         items.extend(element(cursor)?);
@@ -47,31 +47,31 @@ fn list<'a, T>(
     Ok(items)
 }
 
-fn text(cursor: &mut Cursor<'_>) -> Result<String, Malformed> {
+fn text(cursor: &mut Cursor<'_>) -> Result<String, Broken> {
     let text = cursor.string()?.unwrap_or_default();
     // The record was found to be UTF-8, and undoing an escape keeps it so.
     Ok(String::from_utf8(text.into_owned()).unwrap_or_default())
 }
 
-fn count(cursor: &mut Cursor<'_>) -> Result<u32, Malformed> {
+fn count(cursor: &mut Cursor<'_>) -> Result<u32, Broken> {
     Ok(cursor.integer()?.unwrap_or_default())
 }
 
-fn time(cursor: &mut Cursor<'_>) -> Result<u64, Malformed> {
+fn time(cursor: &mut Cursor<'_>) -> Result<u64, Broken> {
     Ok(cursor.time()?.map_or(0, |time| time.unix_nano))
 }
 
 /// A message: an object whose members `read` puts into a fresh `T`. `None`: a `null`.
 fn message<'a, T: Default>(
     cursor: &mut Cursor<'a>,
-    mut read: impl FnMut(&mut Cursor<'a>, Word, &mut T) -> Result<(), Malformed>,
-) -> Result<Option<T>, Malformed> {
+    mut read: impl FnMut(&mut Cursor<'a>, Word, &mut T) -> Result<(), Broken>,
+) -> Result<Option<T>, Broken> {
     let mut message = T::default();
     let found = cursor.object(|cursor, key| read(cursor, Word::of(key), &mut message))?;
     Ok(found.map(|_| message))
 }
 
-fn resource_spans(cursor: &mut Cursor<'_>) -> Result<Option<ResourceSpans>, Malformed> {
+fn resource_spans(cursor: &mut Cursor<'_>) -> Result<Option<ResourceSpans>, Broken> {
     let mut has_modern = false;
     message(cursor, |cursor, key, into: &mut ResourceSpans| {
         match key {
@@ -95,7 +95,7 @@ fn resource_spans(cursor: &mut Cursor<'_>) -> Result<Option<ResourceSpans>, Malf
     })
 }
 
-pub(super) fn resource(cursor: &mut Cursor<'_>) -> Result<Option<Resource>, Malformed> {
+pub(super) fn resource(cursor: &mut Cursor<'_>) -> Result<Option<Resource>, Broken> {
     message(cursor, |cursor, key, into: &mut Resource| {
         match key {
             Word::Attributes => into.attributes = list(cursor, key_value)?,
@@ -107,7 +107,7 @@ pub(super) fn resource(cursor: &mut Cursor<'_>) -> Result<Option<Resource>, Malf
     })
 }
 
-fn entity_ref(cursor: &mut Cursor<'_>) -> Result<Option<EntityRef>, Malformed> {
+fn entity_ref(cursor: &mut Cursor<'_>) -> Result<Option<EntityRef>, Broken> {
     message(cursor, |cursor, key, into: &mut EntityRef| {
         match key {
             Word::SchemaUrl => into.schema_url = text(cursor)?,
@@ -120,7 +120,7 @@ fn entity_ref(cursor: &mut Cursor<'_>) -> Result<Option<EntityRef>, Malformed> {
     })
 }
 
-fn scope_spans(cursor: &mut Cursor<'_>) -> Result<Option<ScopeSpans>, Malformed> {
+fn scope_spans(cursor: &mut Cursor<'_>) -> Result<Option<ScopeSpans>, Broken> {
     message(cursor, |cursor, key, into: &mut ScopeSpans| {
         match key {
             Word::Scope => into.scope = scope(cursor)?,
@@ -132,7 +132,7 @@ fn scope_spans(cursor: &mut Cursor<'_>) -> Result<Option<ScopeSpans>, Malformed>
     })
 }
 
-fn scope(cursor: &mut Cursor<'_>) -> Result<Option<InstrumentationScope>, Malformed> {
+fn scope(cursor: &mut Cursor<'_>) -> Result<Option<InstrumentationScope>, Broken> {
     message(cursor, |cursor, key, into: &mut InstrumentationScope| {
         match key {
             Word::Name => into.name = text(cursor)?,
@@ -145,7 +145,7 @@ fn scope(cursor: &mut Cursor<'_>) -> Result<Option<InstrumentationScope>, Malfor
     })
 }
 
-fn span(cursor: &mut Cursor<'_>) -> Result<Option<Span>, Malformed> {
+fn span(cursor: &mut Cursor<'_>) -> Result<Option<Span>, Broken> {
     message(cursor, |cursor, key, into: &mut Span| {
         match key {
             Word::TraceId => into.trace_id = cursor.id()?.as_slice().to_vec(),
@@ -170,7 +170,7 @@ fn span(cursor: &mut Cursor<'_>) -> Result<Option<Span>, Malformed> {
     })
 }
 
-fn status(cursor: &mut Cursor<'_>) -> Result<Option<Status>, Malformed> {
+fn status(cursor: &mut Cursor<'_>) -> Result<Option<Status>, Broken> {
     message(cursor, |cursor, key, into: &mut Status| {
         match key {
             Word::Code => into.code = cursor.status_code()?,
@@ -181,7 +181,7 @@ fn status(cursor: &mut Cursor<'_>) -> Result<Option<Status>, Malformed> {
     })
 }
 
-fn event(cursor: &mut Cursor<'_>) -> Result<Option<Event>, Malformed> {
+fn event(cursor: &mut Cursor<'_>) -> Result<Option<Event>, Broken> {
     message(cursor, |cursor, key, into: &mut Event| {
         match key {
             Word::Time => into.time_unix_nano = time(cursor)?,
@@ -194,7 +194,7 @@ fn event(cursor: &mut Cursor<'_>) -> Result<Option<Event>, Malformed> {
     })
 }
 
-fn link(cursor: &mut Cursor<'_>) -> Result<Option<Link>, Malformed> {
+fn link(cursor: &mut Cursor<'_>) -> Result<Option<Link>, Broken> {
     message(cursor, |cursor, key, into: &mut Link| {
         match key {
             Word::TraceId => into.trace_id = cursor.id()?.as_slice().to_vec(),
@@ -209,7 +209,7 @@ fn link(cursor: &mut Cursor<'_>) -> Result<Option<Link>, Malformed> {
     })
 }
 
-fn key_value(cursor: &mut Cursor<'_>) -> Result<Option<KeyValue>, Malformed> {
+fn key_value(cursor: &mut Cursor<'_>) -> Result<Option<KeyValue>, Broken> {
     message(cursor, |cursor, key, into: &mut KeyValue| {
         match key {
             Word::Key => into.key = text(cursor)?,
@@ -221,7 +221,7 @@ fn key_value(cursor: &mut Cursor<'_>) -> Result<Option<KeyValue>, Malformed> {
 }
 
 /// One variant; of several the last that is not `null`.
-fn any_value(cursor: &mut Cursor<'_>) -> Result<Option<AnyValue>, Malformed> {
+fn any_value(cursor: &mut Cursor<'_>) -> Result<Option<AnyValue>, Broken> {
     message(cursor, |cursor, key, into: &mut AnyValue| {
         if cursor.null()? {
             return Ok(());
@@ -236,7 +236,7 @@ fn any_value(cursor: &mut Cursor<'_>) -> Result<Option<AnyValue>, Malformed> {
                 let encoded = cursor.string()?.unwrap_or_default();
                 match base64(&encoded) {
                     Some(bytes) => Some(Value::BytesValue(bytes)),
-                    None => return Err(Malformed { at: before, what: "bytesValue is not base64".into() }),
+                    None => return Err(broken(before, "bytesValue is not base64")),
                 }
             }
             Word::ArrayValue => message(cursor, |cursor, key, into: &mut ArrayValue| {

@@ -16,7 +16,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 pub use decode::decode;
 
-use self::cursor::{Closed, Cursor};
+use self::cursor::{Broken, Closed, Cursor, broken};
 use self::words::{Word, replaces};
 use super::payload::{Encoding, EventTime, Malformed, Payload, ResourceSite, SpanEdit, SpanSite, TimeField};
 use super::protobuf::MarksFound;
@@ -50,7 +50,7 @@ pub fn scan(bytes: &[u8]) -> Result<Payload<'_>, Malformed> {
         _ => cursor.skip(),
     })?;
     if record.is_none() {
-        return Err(Malformed { at: 0, what: "expected an object".into() });
+        return Err(*broken(0, "expected an object"));
     }
     cursor.finish()?;
     Ok(payload)
@@ -74,13 +74,13 @@ pub fn check(bytes: &[u8]) -> Result<(), Malformed> {
     check_utf8(bytes)?;
     let mut cursor = Cursor::new(bytes, 0);
     cursor.skip()?;
-    cursor.finish()
+    Ok(cursor.finish()?)
 }
 
 fn check_utf8(bytes: &[u8]) -> Result<(), Malformed> {
     match std::str::from_utf8(bytes) {
         Ok(_) => Ok(()),
-        Err(error) => Err(Malformed { at: error.valid_up_to(), what: "invalid UTF-8".into() }),
+        Err(error) => Err(*broken(error.valid_up_to(), "invalid UTF-8")),
     }
 }
 
@@ -105,7 +105,7 @@ impl Payload<'_> {
     }
 }
 
-fn scan_resource_spans(cursor: &mut Cursor<'_>, payload: &mut Payload<'_>) -> Result<(), Malformed> {
+fn scan_resource_spans(cursor: &mut Cursor<'_>, payload: &mut Payload<'_>) -> Result<(), Broken> {
     let (resource, before) = (payload.resources.len(), payload.filled());
     payload.resources.push(ResourceSite { at: Vec::new(), fingerprint: xxh3_64(b"") });
     let mut has_modern = false;
@@ -136,7 +136,7 @@ fn scan_resource_spans(cursor: &mut Cursor<'_>, payload: &mut Payload<'_>) -> Re
     Ok(())
 }
 
-fn scan_scope_spans(cursor: &mut Cursor<'_>, payload: &mut Payload<'_>, resource: usize) -> Result<(), Malformed> {
+fn scan_scope_spans(cursor: &mut Cursor<'_>, payload: &mut Payload<'_>, resource: usize) -> Result<(), Broken> {
     let before = payload.filled();
     cursor
         .object(|cursor, key| match Word::of(key) {
@@ -149,7 +149,7 @@ fn scan_scope_spans(cursor: &mut Cursor<'_>, payload: &mut Payload<'_>, resource
         .map(drop)
 }
 
-fn scan_span(cursor: &mut Cursor<'_>, payload: &mut Payload<'_>, resource: usize) -> Result<(), Malformed> {
+fn scan_span(cursor: &mut Cursor<'_>, payload: &mut Payload<'_>, resource: usize) -> Result<(), Broken> {
     let before = payload.filled();
     let mut head = SpanHead::default();
     let mut marks = MarksFound::default();
@@ -227,7 +227,7 @@ fn attributes_place(attributes: Option<Closed>, object: &Range<usize>) -> (usize
     attributes.map_or((object.end - 1, None), |closed| (closed.at, Some(closed.has_elements)))
 }
 
-fn scan_event(cursor: &mut Cursor<'_>, events: &mut Vec<EventTime>) -> Result<(), Malformed> {
+fn scan_event(cursor: &mut Cursor<'_>, events: &mut Vec<EventTime>) -> Result<(), Broken> {
     let (mut time, mut attributes, mut original_unix_nano) = (None, None, None);
     let at = cursor.object(|cursor, key| {
         match Word::of(key) {
@@ -252,7 +252,7 @@ fn scan_event(cursor: &mut Cursor<'_>, events: &mut Vec<EventTime>) -> Result<()
     Ok(())
 }
 
-fn scan_link(cursor: &mut Cursor<'_>, links: &mut Vec<(TraceId, SpanId)>) -> Result<(), Malformed> {
+fn scan_link(cursor: &mut Cursor<'_>, links: &mut Vec<(TraceId, SpanId)>) -> Result<(), Broken> {
     let mut target = (TraceId::default(), SpanId::default());
     let found = cursor.object(|cursor, key| {
         match Word::of(key) {
@@ -284,7 +284,7 @@ impl LightValue<'_> {
 }
 
 /// The value may come before its key: the Collector's protobuf has them so, and nothing orders JSON's.
-fn key_value<'a>(cursor: &mut Cursor<'a>) -> Result<(Cow<'a, [u8]>, LightValue<'a>), Malformed> {
+fn key_value<'a>(cursor: &mut Cursor<'a>) -> Result<(Cow<'a, [u8]>, LightValue<'a>), Broken> {
     let (mut name, mut value) = (Cow::Borrowed(&b""[..]), LightValue::Other);
     cursor.object(|cursor, key| {
         match Word::of(key) {

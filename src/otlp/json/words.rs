@@ -1,8 +1,8 @@
 //! The words of OTLP/JSON, as lax as the Collector reads them: both spellings of a key, numbers with or
 //! without quotes, enums by number or name, ids in hex or base64. What is written is the specified form.
 
-use super::cursor::Cursor;
-use crate::otlp::{Malformed, TimeField};
+use super::cursor::{Broken, Cursor, broken};
+use crate::otlp::TimeField;
 
 macro_rules! keys {
     ($($key:ident: $($name:literal)|+;)+) => {
@@ -199,36 +199,36 @@ fn whole(text: &[u8]) -> Option<i128> {
 
 impl Cursor<'_> {
     #[inline]
-    pub(super) fn id(&mut self) -> Result<IdBytes, Malformed> {
+    pub(super) fn id(&mut self) -> Result<IdBytes, Broken> {
         Ok(self.string()?.map_or_else(IdBytes::default, |text| IdBytes::of(&text)))
     }
 
     /// A whole number that fits `T`. `None`: `null` or an empty string.
     #[inline]
-    pub(super) fn integer<T: TryFrom<i128>>(&mut self) -> Result<Option<T>, Malformed> {
+    pub(super) fn integer<T: TryFrom<i128>>(&mut self) -> Result<Option<T>, Broken> {
         let Some(scalar) = self.scalar()? else { return Ok(None) };
         if scalar.text.is_empty() {
             return Ok(None);
         }
         match whole(&scalar.text).and_then(|value| T::try_from(value).ok()) {
             Some(value) => Ok(Some(value)),
-            None => Err(Malformed {
-                at: scalar.at.start,
-                what: format!("`{}` is not a whole number of the right size", String::from_utf8_lossy(&scalar.text)),
-            }),
+            None => Err(broken(
+                scalar.at.start,
+                format!("`{}` is not a whole number of the right size", String::from_utf8_lossy(&scalar.text)),
+            )),
         }
     }
 
     /// A time, and where it stands.
     #[inline]
-    pub(super) fn time(&mut self) -> Result<Option<TimeField>, Malformed> {
+    pub(super) fn time(&mut self) -> Result<Option<TimeField>, Broken> {
         self.skip_space();
         let start = self.position();
         Ok(self.integer()?.map(|unix_nano| TimeField { at: start..self.position(), unix_nano }))
     }
 
     /// A double; NaN and the infinities come as strings.
-    pub(super) fn double(&mut self) -> Result<Option<f64>, Malformed> {
+    pub(super) fn double(&mut self) -> Result<Option<f64>, Broken> {
         let Some(scalar) = self.scalar()? else { return Ok(None) };
         let text = String::from_utf8_lossy(&scalar.text);
         if text.is_empty() {
@@ -236,16 +236,15 @@ impl Cursor<'_> {
         }
         match text.parse() {
             Ok(value) => Ok(Some(value)),
-            Err(_) => Err(Malformed { at: scalar.at.start, what: format!("`{text}` is not a number") }),
+            Err(_) => Err(broken(scalar.at.start, format!("`{text}` is not a number"))),
         }
     }
 
     /// An enum's number: as it is, in quotes, or by name; a name that we do not know is 0.
-    fn enumerated(&mut self, prefix: &[u8], names: &[&[u8]]) -> Result<i32, Malformed> {
+    fn enumerated(&mut self, prefix: &[u8], names: &[&[u8]]) -> Result<i32, Broken> {
         let Some(scalar) = self.scalar()? else { return Ok(0) };
         if let Some(number) = whole(&scalar.text) {
-            return i32::try_from(number)
-                .map_err(|_| Malformed { at: scalar.at.start, what: format!("{number} is beyond any enum") });
+            return i32::try_from(number).map_err(|_| broken(scalar.at.start, format!("{number} is beyond any enum")));
         }
         let upper = scalar.text.to_ascii_uppercase();
         let name = upper.strip_prefix(prefix).unwrap_or(&upper);
@@ -253,12 +252,12 @@ impl Cursor<'_> {
     }
 
     /// A `SpanKind`.
-    pub(super) fn kind(&mut self) -> Result<i32, Malformed> {
+    pub(super) fn kind(&mut self) -> Result<i32, Broken> {
         self.enumerated(b"SPAN_KIND_", &[b"UNSPECIFIED", b"INTERNAL", b"SERVER", b"CLIENT", b"PRODUCER", b"CONSUMER"])
     }
 
     /// A `StatusCode`.
-    pub(super) fn status_code(&mut self) -> Result<i32, Malformed> {
+    pub(super) fn status_code(&mut self) -> Result<i32, Broken> {
         self.enumerated(b"STATUS_CODE_", &[b"UNSET", b"OK", b"ERROR"])
     }
 }
