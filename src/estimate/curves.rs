@@ -6,14 +6,14 @@ use super::solve::Block;
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Break {
     pub(super) clock: u32,
-    /// Where it begins and ends, in knots; equal for a step.
+    /// Where it begins and ends, in knots of reference time; equal for a step.
     pub(super) from: f64,
     pub(super) to: f64,
 }
 
 impl Break {
     /// The share of the break's size that has come to pass at a place on the grid.
-    fn share(&self, at: f64) -> f64 {
+    pub(super) fn share(&self, at: f64) -> f64 {
         if at < self.from {
             0.0
         } else if at >= self.to {

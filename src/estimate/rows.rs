@@ -18,7 +18,9 @@ pub(super) struct Observation {
     /// f and b less the difference of the bases, ns.
     pub(super) forward: f64,
     pub(super) backward: f64,
-    /// Places on the grid of T1, T2, T3, T4.
+    /// Places on the grid of T1, T2, T3, T4, by each clock's own time less its base.
+    pub(super) local: [f64; 4],
+    /// Places on the grid of T1, T2, T3, T4, the model taken off: reference time.
     pub(super) sent: f64,
     pub(super) received: f64,
     pub(super) responded: f64,
@@ -45,6 +47,29 @@ impl Observation {
         self.backward + (curves.at(self.server, self.responded) - curves.at(self.client, self.returned))
     }
 
+    /// Finds the reference time of its readings. A clock that steps back reads the same time twice; the other clock of
+    /// the same message says which of the two it is.
+    pub(super) fn locate(&mut self, curves: &Curves, spacing_ns: f64) {
+        let alone = |clock: u32, local: f64| {
+            let at = local - curves.at(clock, local) / spacing_ns;
+            local - curves.at(clock, at) / spacing_ns
+        };
+        let beside = |clock: u32, local: f64, at: f64| local - curves.at(clock, at) / spacing_ns;
+        let steady = curves.of_clock[self.client as usize].len() <= curves.of_clock[self.server as usize].len();
+        let [sent, received, responded, returned] = self.local;
+        if steady {
+            self.sent = alone(self.client, sent);
+            self.returned = alone(self.client, returned);
+            self.received = beside(self.server, received, self.sent);
+            self.responded = beside(self.server, responded, self.returned);
+        } else {
+            self.received = alone(self.server, received);
+            self.responded = alone(self.server, responded);
+            self.sent = beside(self.client, sent, self.received);
+            self.returned = beside(self.client, returned, self.responded);
+        }
+    }
+
     /// Where the reading stands on the grid: by the client's clock, at the end that the reading is about.
     pub(super) fn place(&self) -> f64 {
         if self.side == Side::Backward { self.returned } else { self.sent }
@@ -69,6 +94,12 @@ pub(super) fn observe(
             let apart = bases[server as usize].saturating_sub(bases[client as usize]);
             let (client_quantum, server_quantum) =
                 (f64::from(reading.client_quantum_ns), f64::from(reading.server_quantum_ns));
+            let local = [
+                place(client, reading.request_sent),
+                place(server, reading.request_received),
+                place(server, reading.response_sent),
+                place(client, reading.response_received),
+            ];
             Observation {
                 link: link as u32,
                 client,
@@ -77,10 +108,11 @@ pub(super) fn observe(
                 one_way: reading.one_way,
                 forward: reading.forward_ns().saturating_sub(apart) as f64,
                 backward: reading.backward_ns().saturating_add(apart) as f64,
-                sent: place(client, reading.request_sent),
-                received: place(server, reading.request_received),
-                responded: place(server, reading.response_sent),
-                returned: place(client, reading.response_received),
+                local,
+                sent: local[0],
+                received: local[1],
+                responded: local[2],
+                returned: local[3],
                 // A floored client's T1 and T4 are early by the same u, uniform in [0, q): θ is too large by u.
                 floored_by: (client_quantum - server_quantum) / 2.0,
                 floored_variance: (client_quantum * client_quantum + server_quantum * server_quantum) / 12.0,
