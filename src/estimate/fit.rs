@@ -1,7 +1,5 @@
 //! The passes: each takes the last one's model off the readings, picks minima of what is left, and solves again.
 
-use std::cmp::Ordering;
-
 use super::align::{Alignment, align};
 use super::curves::{Break, Curves};
 use super::evidence::{Evidence, Reading, Side};
@@ -76,9 +74,6 @@ const BIAS: f64 = 0.1;
 /// One over the variance of what nothing else holds: a second.
 const LOOSE: f64 = 1e-18;
 
-/// The same for a step: a day.
-const STEP_LOOSE: f64 = 1e-28;
-
 /// How much a clock's frequency changes in ten seconds, typically. From the accuracy table: a half or the double of it
 /// changes no p95 by a tenth.
 const WANDER: f64 = 2.5e-7;
@@ -124,15 +119,10 @@ pub(super) fn fit(
             work.pass(pass, &mut observations, links.len());
         }
         searches += 1;
-        if searches > SEARCHES {
-            break;
-        }
         let found = steps::find(&work.curves, &observations, &work.used, &work.scales, grid.spacing_ns);
-        if found.is_empty() {
+        if searches > SEARCHES || !steps::adopt(&mut breaks, &work.curves, found) {
             break;
         }
-        breaks.extend(found);
-        breaks.sort_unstable_by(|a, b| (a.clock, a.from).partial_cmp(&(b.clock, b.from)).unwrap_or(Ordering::Equal));
     }
     for pass in PASSES.iter().filter(|pass| pass.guard) {
         work.pass(pass, &mut observations, links.len());
@@ -143,7 +133,7 @@ pub(super) fn fit(
 }
 
 /// Searches for steps at the most: two of one clock close together are found one after the other.
-const SEARCHES: usize = 4;
+const SEARCHES: usize = 8;
 
 /// What goes from pass to pass.
 struct Work<'a> {
@@ -164,7 +154,9 @@ impl<'a> Work<'a> {
     fn new(curves: Curves, observations: usize, grid: &Grid, kind_of: &'a [usize]) -> Self {
         let bend = WANDER * (grid.spacing_ns / 10e9).sqrt() * grid.spacing_ns;
         let mut ridge = vec![LOOSE; curves.values.len()];
-        ridge[curves.knots()..].fill(STEP_LOOSE);
+        for (ridge, found) in ridge[curves.knots()..].iter_mut().zip(&curves.breaks) {
+            *ridge = found.size.powi(-2);
+        }
         ridge[curves.bias(0)..].fill(BIAS.powi(-2));
         Self {
             used: vec![true; observations],

@@ -3,6 +3,9 @@
 //! In come curves that bend freely; out go breaks whose sizes the next solve has as unknowns. Without them a step is
 //! smeared over the knots around it, and the guard then sets its witnesses aside (ESTIMATOR.md, second prototype, 5).
 
+use std::cmp::Ordering;
+use std::collections::BTreeSet;
+
 use super::curves::{Break, Curves};
 use super::evidence::Side;
 use super::rows::{LinkScale, Observation};
@@ -46,7 +49,8 @@ impl Witness {
     }
 }
 
-/// Breaks that the curves ask for, beside those that they have.
+/// The breaks that a clock should have beside or instead of those that it has. Only the largest of those that disturb
+/// each other: a step of one clock bends the curves of its neighbours.
 pub(super) fn find(
     curves: &Curves,
     observations: &[Observation],
@@ -54,19 +58,59 @@ pub(super) fn find(
     scales: &[LinkScale],
     spacing_ns: f64,
 ) -> Vec<Break> {
-    let mut found = Vec::new();
+    let mut neighbours: BTreeSet<(u32, u32)> = BTreeSet::new();
+    for o in observations {
+        neighbours.extend([(o.client, o.server), (o.server, o.client)]);
+    }
+    let mut candidates = Vec::new();
     for clock in 0..curves.blocks.len() as u32 {
         let runs = runs(curves, clock, spacing_ns);
-        if runs.is_empty() {
-            continue;
+        if !runs.is_empty() {
+            let witnesses = witnesses(curves, observations, used, scales, clock);
+            candidates.extend(runs.into_iter().filter_map(|run| place(curves, &witnesses, run)));
         }
-        let witnesses = witnesses(curves, observations, used, scales, clock);
-        for run in runs {
-            found.extend(place(curves, &witnesses, run));
+    }
+    candidates.sort_by(|a, b| b.size.abs().total_cmp(&a.size.abs()).then(a.clock.cmp(&b.clock)));
+    let mut found: Vec<Break> = Vec::new();
+    for candidate in candidates {
+        let disturbs = |other: &Break| {
+            let near = other.from - NEAR < candidate.to && candidate.from < other.to + NEAR;
+            near && (other.clock == candidate.clock || neighbours.contains(&(other.clock, candidate.clock)))
+        };
+        if !found.iter().any(disturbs) {
+            found.push(candidate);
         }
     }
     found
 }
+
+/// Drops breaks that the solve made small, and adds what was found; one beside an old one takes its place. Says whether
+/// anything changed.
+pub(super) fn adopt(breaks: &mut Vec<Break>, curves: &Curves, found: Vec<Break>) -> bool {
+    let sizes = &curves.values[curves.knots()..];
+    let before = breaks.len();
+    *breaks = breaks.iter().zip(sizes).filter(|(old, size)| size.abs() >= old.least).map(|(old, _)| *old).collect();
+    let mut changed = breaks.len() < before;
+    for new in found {
+        let same = |old: &Break| {
+            old.clock == new.clock && (old.from - new.from).abs() < 0.02 && (old.to - new.to).abs() < 0.02
+        };
+        if breaks.iter().any(same) {
+            continue;
+        }
+        breaks.retain(|old| !(old.clock == new.clock && old.from > new.from - BESIDE && old.to < new.to + BESIDE));
+        breaks.push(new);
+        changed = true;
+    }
+    breaks.sort_unstable_by(|a, b| (a.clock, a.from).partial_cmp(&(b.clock, b.from)).unwrap_or(Ordering::Equal));
+    changed
+}
+
+/// Two breaks within so many knots are not told apart in one search.
+const NEAR: f64 = 4.0;
+
+/// A break found within so many knots of an old one is the old one, placed better.
+const BESIDE: f64 = 1.5;
 
 fn median(mut values: Vec<f64>) -> f64 {
     values.sort_unstable_by(f64::total_cmp);
@@ -143,25 +187,21 @@ fn sides(curves: &Curves, run: Run) -> [(f64, f64, f64); 2] {
     const REACH: usize = 3;
     let before = line(run.from.saturating_sub(REACH).max(first), run.from, run.from);
     let after = line(run.to, (run.to + REACH).min(first + count - 1), run.to);
-    // Earlier breaks are part of the offset, and constant over a run beside them.
     [before, after]
 }
 
 /// Finds when a run began and ended; `None` when it is no more than noise.
 fn place(curves: &Curves, witnesses: &[Witness], run: Run) -> Option<Break> {
     let [before, after] = sides(curves, run);
-    let held = |at: f64| {
-        let Block { start, .. } = curves.blocks[run.clock as usize];
-        let first = curves.first[run.clock as usize];
-        let place = at.clamp(first as f64, (first + curves.blocks[run.clock as usize].count - 1) as f64);
-        let knot = (place as usize - first).min(curves.blocks[run.clock as usize].count.saturating_sub(2));
-        let share = place - (first + knot) as f64;
-        let smooth = curves.values[start + knot] * (1.0 - share) + curves.values[start + knot + 1] * share;
-        curves.at(run.clock, at) - smooth
-    };
-    let early = |at: f64| before.1 + before.2 * (at - before.0) + held(at);
-    let late = |at: f64| after.1 + after.2 * (at - after.0) + held(at);
     let (low, high) = (run.from as f64 - 2.0, run.to as f64 + 2.0);
+    // Breaks that stand here already are part of the change: none of them has come before, all of them after.
+    let had = |at: f64| {
+        let size = |index: &usize| curves.breaks[*index].share(at) * curves.values[curves.knots() + index];
+        curves.of_clock[run.clock as usize].iter().map(size).sum::<f64>()
+    };
+    let (had_before, had_after) = (had(low), had(high));
+    let early = |at: f64| before.1 + before.2 * (at - before.0) + had_before;
+    let late = |at: f64| after.1 + after.2 * (at - after.0) + had_after;
     let start = witnesses.partition_point(|witness| witness.at < low);
     let end = witnesses.partition_point(|witness| witness.at < high);
     let near = &witnesses[start..end];
@@ -171,15 +211,15 @@ fn place(curves: &Curves, witnesses: &[Witness], run: Run) -> Option<Break> {
     let middle = (run.from + run.to) as f64 / 2.0;
     let size = late(middle) - early(middle);
     // A change within what single delays spread over is left to the knots.
-    let spread = median(near.iter().map(|witness| witness.spread).collect());
-    if size.abs() < 3.0 * spread {
+    let least = 3.0 * median(near.iter().map(|witness| witness.spread).collect());
+    if size.abs() < least {
         return None;
     }
     let (step_cost, at) = best_step(near, &early, &late);
     let (ramp_cost, from, to) = best_ramp(near, &early, &late, run);
     let is_step = run.to - run.from <= STEP_KNOTS && ramp_cost > RAMP_FITS * step_cost;
     let (from, to) = if is_step { (at, at) } else { (from, to) };
-    Some(Break { clock: run.clock, from, to })
+    Some(Break { clock: run.clock, from, to, size, least })
 }
 
 /// The instant that costs least, from the sums before and after each reading.

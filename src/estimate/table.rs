@@ -199,12 +199,25 @@ fn steps(fit: &Fit, clock: usize) -> Vec<Step> {
             kind: if found.from == found.to { StepKind::Step } else { StepKind::Slew },
             at: ReferenceTime::from_nanos(fit.grid.time(found.from)),
             duration_ns: ((found.to - found.from) * fit.grid.spacing_ns).round() as i64,
-            size_ns: fit.curves.values[fit.curves.knots() + index].round() as i64,
+            size_ns: size(fit, clock, index).round() as i64,
             uncertainty_ns: (OF_95 * deviation).ceil() as i64,
             spans_straddling: 0,
         }
     };
     breaks(fit, clock).map(step).collect()
+}
+
+/// What a break adds to the offset. The knots may share in a ramp, so the whole curve is asked: what it rises by, less
+/// what it would have risen by as it runs before and after.
+fn size(fit: &Fit, clock: usize, index: usize) -> f64 {
+    const BESIDE: f64 = 4.0;
+    let Break { from, to, .. } = fit.curves.breaks[index];
+    if from == to {
+        return fit.curves.values[fit.curves.knots() + index];
+    }
+    let at = |place: f64| fit.curves.at(clock as u32, place);
+    let slope = (at(from) - at(from - BESIDE) + at(to + BESIDE) - at(to)) / (2.0 * BESIDE);
+    at(to) - at(from) - slope * (to - from)
 }
 
 fn parts(fit: &Fit, clock: usize) -> Vec<Part> {
