@@ -123,7 +123,10 @@ mod tests {
 
     #[test]
     fn a_curve_is_what_its_terms_add_up_to() {
-        let breaks = vec![Break { clock: 1, from: 4.5, to: 4.5, size: 1.0, least: 0.0 }, Break { clock: 1, from: 5.0, to: 7.0, size: 1.0, least: 0.0 }];
+        let breaks = vec![
+            Break { clock: 1, from: 4.5, to: 4.5, size: 1.0, least: 0.0 },
+            Break { clock: 1, from: 5.0, to: 7.0, size: 1.0, least: 0.0 },
+        ];
         let mut curves = Curves::new(&[None, Some((3, 8)), Some((2, 2))], breaks, 0);
         curves.values = vec![1.0, 4.0, 9.0, 16.0, 25.0, 36.0, 7.0, 100.0, 1_000.0];
         for clock in 0..3 {

@@ -112,9 +112,7 @@ pub(super) fn decide(
         .enumerate()
         .map(|(index, &link)| LinkEstimate {
             link,
-            asymmetry_ns: two_sided
-                .contains(&(index as u32))
-                .then(|| (2.0 * solved.asymmetries[index]).round() as i64),
+            asymmetry_ns: two_sided.contains(&(index as u32)).then(|| (2.0 * solved.asymmetries[index]).round() as i64),
         })
         .collect();
     let taken: FxHashSet<u64> =

@@ -4,8 +4,8 @@ use super::align::{Alignment, align};
 use super::curves::{Break, Curves};
 use super::evidence::{Evidence, Reading, Side};
 use super::rows::{LinkScale, Observation, observe, rows, scales, waited_for};
-use super::steps;
 use super::solve::{Posterior, Rows, System};
+use super::steps;
 use crate::clock::{ClockId, Link, LocalTime};
 
 /// A solved model, with what it was solved from.
@@ -249,7 +249,8 @@ fn robust(rows: &Rows, weights: &[f64], asymmetries: &[f64], v: &[f64]) -> Vec<f
 /// A delay is never negative: readings that imply one are set aside.
 fn guard(observations: &[Observation], used: &mut [bool], scales: &[LinkScale], curves: &Curves) {
     for (observation, used) in observations.iter().zip(used) {
-        let tolerance = 20e3 + 0.1 * scales[observation.link as usize].delay + 3.0 * observation.floored_variance.sqrt();
+        let tolerance =
+            20e3 + 0.1 * scales[observation.link as usize].delay + 3.0 * observation.floored_variance.sqrt();
         let violated = match observation.side {
             Side::Forward => observation.out(curves) < -tolerance,
             Side::Backward => observation.back(curves) < -tolerance,

@@ -159,7 +159,13 @@ fn witnesses(
             } else {
                 (o.sent, curves.at(o.server, o.received) - o.forward)
             };
-            witnesses.push(Witness { at, bound, upper: is_server, usual, spread: scale.jitter_out + 0.2 * usual + quantum });
+            witnesses.push(Witness {
+                at,
+                bound,
+                upper: is_server,
+                usual,
+                spread: scale.jitter_out + 0.2 * usual + quantum,
+            });
         }
         if o.side != Side::Forward {
             // b = back − x(server) + x(client)
@@ -168,7 +174,13 @@ fn witnesses(
             } else {
                 (o.returned, o.backward + curves.at(o.server, o.responded))
             };
-            witnesses.push(Witness { at, bound, upper: !is_server, usual, spread: scale.jitter_back + 0.2 * usual + quantum });
+            witnesses.push(Witness {
+                at,
+                bound,
+                upper: !is_server,
+                usual,
+                spread: scale.jitter_back + 0.2 * usual + quantum,
+            });
         }
     }
     witnesses.sort_unstable_by(|a, b| a.at.total_cmp(&b.at));

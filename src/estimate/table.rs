@@ -98,8 +98,7 @@ impl Table {
         let pairs = members.iter().flat_map(|&left| members.iter().map(move |&right| (left, right)));
         let common = pairs.map(|(left, right)| fit.posterior.constants(left, right)).sum::<f64>() / (count * count);
         for &clock in members {
-            let with_all: f64 =
-                members.iter().map(|&other| fit.posterior.constants(clock, other)).sum::<f64>() / count;
+            let with_all: f64 = members.iter().map(|&other| fit.posterior.constants(clock, other)).sum::<f64>() / count;
             let own = fit.posterior.constants(clock, clock);
             // What the whole group does together is no error: only the distance from the group's middle is.
             let relative = (own - 2.0 * with_all + common).max(0.0);
@@ -130,7 +129,8 @@ impl Table {
     /// A clock's segments; `exchanges` are places of its exchanges, sorted.
     pub(super) fn segments(&self, clock: usize, exchanges: &[f64]) -> Vec<Segment> {
         let parts = &self.clocks[clock];
-        let reference = |point: &Point| ReferenceTime::from_nanos(point.local.saturating_sub(point.offset.round() as i64));
+        let reference =
+            |point: &Point| ReferenceTime::from_nanos(point.local.saturating_sub(point.offset.round() as i64));
         let begins = |index: usize| {
             let first = parts.get(index).and_then(|part| part.points.first());
             if index == 0 { None } else { first.map(&reference) }
