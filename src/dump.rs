@@ -43,9 +43,8 @@ pub struct Scanned {
 /// A span's recorded times, before any earlier run of ours.
 pub fn original(head: &SpanHead, marks: Option<&Marks>) -> (LocalTime, LocalTime) {
     let Some(marks) = marks else { return (head.start, head.end) };
-    let back = |written: LocalTime, kept: Option<i64>| {
-        kept.map_or(written.plus(marks.offset_ns), LocalTime::from_nanos)
-    };
+    let back =
+        |written: LocalTime, kept: Option<i64>| kept.map_or(written.plus(marks.offset_ns), LocalTime::from_nanos);
     (back(head.start, marks.original_start_unix_nano), back(head.end, marks.original_end_unix_nano))
 }
 

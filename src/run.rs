@@ -170,11 +170,12 @@ fn problems(found: &io::Inputs, files: &[FileRead], unwritten: Vec<(usize, Strin
         (FileSummary { file: problem.input.display().to_string(), problem: problem.reason.clone() }, true)
     });
     let unread = found.inputs.iter().zip(files).flat_map(|(input, file)| {
-        file.problems.iter().map(move |(problem, fails)| (FileSummary { file: name(input), problem: problem.clone() }, *fails))
+        file.problems
+            .iter()
+            .map(move |(problem, fails)| (FileSummary { file: name(input), problem: problem.clone() }, *fails))
     });
-    let unwritten = unwritten
-        .into_iter()
-        .map(|(input, problem)| (FileSummary { file: name(&found.inputs[input]), problem }, true));
+    let unwritten =
+        unwritten.into_iter().map(|(input, problem)| (FileSummary { file: name(&found.inputs[input]), problem }, true));
     missing.chain(unread).chain(unwritten).collect()
 }
 
@@ -215,18 +216,12 @@ impl Known {
         fix::write(inputs, files, known, &outputs, metadata, progress)
     }
 
-    fn write_report(
-        &self,
-        settings: &Fix,
-        metadata: &Metadata,
-        problems: Vec<(FileSummary, bool)>,
-    ) -> Result<Outcome> {
+    fn write_report(&self, settings: &Fix, metadata: &Metadata, problems: Vec<(FileSummary, bool)>) -> Result<Outcome> {
         let models = &self.estimate.map.models;
         let set_aside = |exchange| self.estimate.set_aside.contains(&exchange);
-        let (edges, links, tally) =
-            report::of_edges(&self.spans, &self.corrected, &self.pairing, set_aside, |clock| {
-                models[clock.0 as usize].group
-            });
+        let (edges, links, tally) = report::of_edges(&self.spans, &self.corrected, &self.pairing, set_aside, |clock| {
+            models[clock.0 as usize].group
+        });
         let mut findings = edges;
         findings.extend(report::of_oddities(&self.spans, &self.pairing.oddities));
         findings.extend(report::of_times(&self.spans, &self.corrected));

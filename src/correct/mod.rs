@@ -158,7 +158,8 @@ mod tests {
         let at = |after| LocalTime::from_nanos(NOON + after);
         let found = span(Recorded { start: at(start), end: at(end), ends }, &model(state, moved));
         let (start, end) = (found.start - NOON, found.end - NOON);
-        let text = format!("{start}..{end} off {} ± {:?} {}", found.offset_ns, found.uncertainty_ns, found.correction.name());
+        let text =
+            format!("{start}..{end} off {} ± {:?} {}", found.offset_ns, found.uncertainty_ns, found.correction.name());
         assert_eq!(text, expected);
     }
 
@@ -186,7 +187,13 @@ mod tests {
 
     #[test]
     fn times_near_1970_are_never_moved() {
-        check(ClockState::Corrected, true, EndHabit::Wall, (123_000_000 - NOON, 5), "-1699999999877000000..5 off 0 ± None no_evidence");
+        check(
+            ClockState::Corrected,
+            true,
+            EndHabit::Wall,
+            (123_000_000 - NOON, 5),
+            "-1699999999877000000..5 off 0 ± None no_evidence",
+        );
     }
 
     #[test]

@@ -5,13 +5,11 @@
 
 use rustc_hash::FxHashSet;
 
+use super::Settings;
 use super::evidence::{Evidence, Side};
 use super::fit::{Fit, fit};
 use super::solve::{Block, slope_basis};
-use super::Settings;
-use crate::clock::{
-    ClockId, ClockMap, ClockModel, ClockState, Knot, Link, LocalTime, ReferenceTime, Segment,
-};
+use crate::clock::{ClockId, ClockMap, ClockModel, ClockState, Knot, Link, LocalTime, ReferenceTime, Segment};
 
 /// What the evidence says of every clock and link.
 #[derive(Clone, Debug, Default)]
@@ -48,9 +46,7 @@ pub(super) fn decide(
     let tied: Vec<bool> = tied(&free, clocks);
     let mut moved: Vec<bool> = (0..clocks)
         .map(|clock| {
-            tied[clock]
-                && settings.reference != Some(ClockId(clock as u32))
-                && free_curves.ratio(clock) > DEVIATIONS
+            tied[clock] && settings.reference != Some(ClockId(clock as u32)) && free_curves.ratio(clock) > DEVIATIONS
         })
         .collect();
     release(&free, &free_curves, None, &mut moved, settings.reference, &tied);
@@ -63,7 +59,10 @@ pub(super) fn decide(
         }
         let held: Vec<bool> = (0..clocks).map(|clock| tied[clock] && !moved[clock]).collect();
         solved = fit(evidence, spans, settings.reference, &held);
-        curves = Tabulated::of(&solved, settings.reference.or_else(|| held.iter().position(|h| *h).map(|c| ClockId(c as u32))));
+        curves = Tabulated::of(
+            &solved,
+            settings.reference.or_else(|| held.iter().position(|h| *h).map(|c| ClockId(c as u32))),
+        );
         let before = moved.clone();
         release(&solved, &curves, Some(&before), &mut moved, settings.reference, &tied);
         if moved == before {
@@ -74,9 +73,7 @@ pub(super) fn decide(
     let mut exchanges = vec![FxHashSet::default(); clocks];
     let mut neighbours = vec![FxHashSet::default(); clocks];
     for observation in solved.observations.iter().filter(|observation| !observation.one_way) {
-        for (clock, other) in
-            [(observation.client, observation.server), (observation.server, observation.client)]
-        {
+        for (clock, other) in [(observation.client, observation.server), (observation.server, observation.client)] {
             exchanges[clock as usize].insert(observation.exchange);
             neighbours[clock as usize].insert(other);
         }
@@ -115,9 +112,7 @@ pub(super) fn decide(
         .enumerate()
         .map(|(index, &link)| LinkEstimate {
             link,
-            asymmetry_ns: two_sided
-                .contains(&(index as u32))
-                .then(|| (2.0 * solved.asymmetries[index]).round() as i64),
+            asymmetry_ns: two_sided.contains(&(index as u32)).then(|| (2.0 * solved.asymmetries[index]).round() as i64),
         })
         .collect();
     let taken: FxHashSet<u64> =
@@ -246,8 +241,9 @@ fn centre(fit: &Fit, members: &[usize], curves: &mut [Vec<(f64, f64)>]) {
         _ => 0.0,
     };
     let rate = median(members.iter().map(|&clock| slope(&curves[clock])).collect());
-    let middle = members.iter().map(|&clock| fit.curves.first[clock] as f64 + curves[clock].len() as f64 / 2.0).sum::<f64>()
-        / members.len() as f64;
+    let middle =
+        members.iter().map(|&clock| fit.curves.first[clock] as f64 + curves[clock].len() as f64 / 2.0).sum::<f64>()
+            / members.len() as f64;
     for &clock in members {
         let first = fit.curves.first[clock] as f64;
         curves[clock].iter_mut().enumerate().for_each(|(k, knot)| knot.0 -= rate * (first + k as f64 - middle));

@@ -210,7 +210,14 @@ mod tests {
             let one = |id: u64| {
                 let (number, pair) = (id as i64, (id % 3) as u32);
                 let quantum = if id % 5 == 0 { 1_000_000 } else { 1 };
-                exchange(id, (pair, (pair + 1) % 3), number % 4 * 2_100_000_000, number * 37 % 911, number * 53 % 701, quantum)
+                exchange(
+                    id,
+                    (pair, (pair + 1) % 3),
+                    number % 4 * 2_100_000_000,
+                    number * 37 % 911,
+                    number * 53 % 701,
+                    quantum,
+                )
             };
             ids.into_iter().map(one).collect()
         })
@@ -243,8 +250,10 @@ mod tests {
 
     #[test]
     fn shards_that_number_their_clocks_differently_still_meet() {
-        let left = Evidence::of(vec!["b".into(), "c".into()], vec![CallClass::default()], &[exchange(1, (0, 1), 5, 3, 4, 1)]);
-        let right = Evidence::of(vec!["a".into(), "b".into()], vec![CallClass::default()], &[exchange(2, (1, 0), 5, 3, 4, 1)]);
+        let left =
+            Evidence::of(vec!["b".into(), "c".into()], vec![CallClass::default()], &[exchange(1, (0, 1), 5, 3, 4, 1)]);
+        let right =
+            Evidence::of(vec!["a".into(), "b".into()], vec![CallClass::default()], &[exchange(2, (1, 0), 5, 3, 4, 1)]);
         let both = left.merge(right);
         assert_eq!(both.clocks, names());
         let links: Vec<_> = both.readings.iter().map(|r| (r.link.client.0, r.link.server.0)).collect();

@@ -168,7 +168,8 @@ fn robust(rows: &Rows, weights: &[f64], asymmetries: &[f64], v: &[f64]) -> Vec<f
 /// A delay is never negative: readings that imply one are set aside.
 fn guard(observations: &[Observation], used: &mut [bool], scales: &[LinkScale], curves: &Curves) {
     for (observation, used) in observations.iter().zip(used) {
-        let tolerance = 20e3 + 0.1 * scales[observation.link as usize].delay + 3.0 * observation.floored_variance.sqrt();
+        let tolerance =
+            20e3 + 0.1 * scales[observation.link as usize].delay + 3.0 * observation.floored_variance.sqrt();
         let violated = match observation.side {
             Side::Forward => observation.out(curves) < -tolerance,
             Side::Backward => observation.back(curves) < -tolerance,

@@ -278,8 +278,7 @@ fn push_minima(
     };
     let (Some((out, forward)), Some((back, backward))) = (with_out.out, with_back.back) else { return };
     // The least of n exponential delays is above the floor by jitter/n, give or take the same.
-    let (over_out, over_back) =
-        (scale.jitter_out / with_out.outs as f64, scale.jitter_back / with_back.backs as f64);
+    let (over_out, over_back) = (scale.jitter_out / with_out.outs as f64, scale.jitter_back / with_back.backs as f64);
     let residual = ((out - over_out) - (back - over_back)) / 2.0;
     let rounding = 0.02 * (scale.jitter_out + scale.jitter_back);
     let variance = (over_out * over_out + over_back * over_back) / 4.0 + rounding * rounding + 1e6;
@@ -292,13 +291,7 @@ fn push_minima(
     push(rows, terms, residual, variance, forward.link, curves);
 }
 
-fn push_average(
-    rows: &mut Rows,
-    floored: &[usize],
-    observations: &[Observation],
-    scale: &LinkScale,
-    curves: &Curves,
-) {
+fn push_average(rows: &mut Rows, floored: &[usize], observations: &[Observation], scale: &LinkScale, curves: &Curves) {
     let Some(&first) = floored.first() else { return };
     let count = floored.len() as f64;
     let mean = |value: &dyn Fn(&Observation) -> f64| {

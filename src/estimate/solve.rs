@@ -55,7 +55,10 @@ impl Rows {
 
     fn terms(&self, row: usize) -> impl Iterator<Item = (usize, f64)> + Clone + '_ {
         let range = self.starts[row]..self.starts[row + 1];
-        self.unknowns[range.clone()].iter().map(|&unknown| unknown as usize).zip(self.coefficients[range].iter().copied())
+        self.unknowns[range.clone()]
+            .iter()
+            .map(|&unknown| unknown as usize)
+            .zip(self.coefficients[range].iter().copied())
     }
 
     pub(super) fn dot(&self, row: usize, v: &[f64]) -> f64 {
@@ -594,10 +597,8 @@ mod tests {
                             system.rows.weights[row] * rest * rest
                         })
                         .sum();
-                    let bends: f64 = [1, 4]
-                        .iter()
-                        .map(|&k| system.smoothness[k] * (v[k - 1] - 2.0 * v[k] + v[k + 1]).powi(2))
-                        .sum();
+                    let bends: f64 =
+                        [1, 4].iter().map(|&k| system.smoothness[k] * (v[k - 1] - 2.0 * v[k] + v[k + 1]).powi(2)).sum();
                     data + bends + v.iter().map(|v| 0.01 * v * v).sum::<f64>()
                 };
                 let slope = (moved(1e-4) - moved(-1e-4)) / 2e-4;

@@ -124,7 +124,8 @@ fn make(layout: Layout, bytes: &[u8], first: Option<u64>, known: Written<'_>, ou
         made.same = outputs.same.then(|| bytes.to_vec());
         return made;
     };
-    let edits = if outputs.same || outputs.otlp_proto { edits(&payload, first, known, outputs.annotate) } else { Vec::new() };
+    let edits =
+        if outputs.same || outputs.otlp_proto { edits(&payload, first, known, outputs.annotate) } else { Vec::new() };
     let rewritten = |payload: &Payload<'_>| {
         let mut out = Vec::with_capacity(payload.bytes.len() + 128 * edits.len());
         otlp::rewrite(payload, &edits, &mut out);
@@ -145,7 +146,10 @@ fn make(layout: Layout, bytes: &[u8], first: Option<u64>, known: Written<'_>, ou
     if outputs.parquet && !payload.spans.is_empty() {
         let rows: Vec<_> =
             payload.spans.iter().enumerate().map(|(k, site)| row(&payload, site, first + k, known)).collect();
-        match otlp::decode(layout.encoding, bytes).map_err(anyhow::Error::from).and_then(|data| report::batch(&data, &rows)) {
+        match otlp::decode(layout.encoding, bytes)
+            .map_err(anyhow::Error::from)
+            .and_then(|data| report::batch(&data, &rows))
+        {
             Ok(batch) => made.rows = Some(batch),
             Err(error) => made.problem = Some(format!("a record has no rows in the traces table: {error}")),
         }

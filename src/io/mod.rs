@@ -11,8 +11,8 @@ mod output;
 mod records;
 
 pub use detect::{Undetected, detect};
+pub use folder::{NotOurs, prepare};
 pub use inputs::{Input, InputProblem, Inputs, UsageError, resolve};
 pub use layout::{Compression, Framing, Layout};
-pub use folder::{NotOurs, prepare};
 pub use output::{AtomicFile, RecordWriter, atomic_write};
 pub use records::{MAX_RECORD, ProblemKind, Record, RecordProblem, Records};

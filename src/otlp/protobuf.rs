@@ -128,13 +128,8 @@ fn scan_span(payload: &mut Payload<'_>, container: u32, resource: u32) -> Result
 
 fn scan_event(payload: &mut Payload<'_>, container: u32) -> Result<(), Malformed> {
     let content = payload.containers[container as usize].content.clone();
-    let mut event = EventTime {
-        time: None,
-        attributes_at: content.end,
-        has_attributes: None,
-        container,
-        original_unix_nano: None,
-    };
+    let mut event =
+        EventTime { time: None, attributes_at: content.end, has_attributes: None, container, original_unix_nano: None };
     let mut fields = Fields::new(payload.bytes, content);
     while let Some(field) = fields.next()? {
         match field.number {

@@ -187,7 +187,9 @@ impl Tree<'_> {
 
     fn takes_part(&self, index: u32) -> bool {
         let span = self.span(index);
-        matches!(span.standing, Standing::Only | Standing::ConflictingFirst) && span.head.trace.0 != 0 && span.head.span.0 != 0
+        matches!(span.standing, Standing::Only | Standing::ConflictingFirst)
+            && span.head.trace.0 != 0
+            && span.head.span.0 != 0
     }
 
     /// The spans of one trace with an id.
@@ -360,7 +362,8 @@ impl Tree<'_> {
                 .iter()
                 .take_while(|&&index| (self.span(index).head.trace, self.span(index).head.span) == (trace, target))
                 .find(|&&index| {
-                    self.takes_part(index) && matches!(self.span(index).head.kind, SpanKind::Producer | SpanKind::Client)
+                    self.takes_part(index)
+                        && matches!(self.span(index).head.kind, SpanKind::Producer | SpanKind::Client)
                 });
             if let Some(&producer) = producer {
                 let (from, to) = (self.span(producer), consumer);

@@ -99,7 +99,8 @@ pub fn of_edges(
             }
         }
         let comparable = groups(parent.clock) == groups(child.clock);
-        let sides = [("starts_before_parent", before.0, after.0, true), ("ends_after_parent", before.1, after.1, waited)];
+        let sides =
+            [("starts_before_parent", before.0, after.0, true), ("ends_after_parent", before.1, after.1, waited)];
         for (kind, before, after, counts) in sides {
             if counts && before.max(after) > most {
                 findings.push(Finding {
@@ -107,7 +108,9 @@ pub fn of_edges(
                     parent_clock: Some(parent.clock),
                     before_ns: Some(before),
                     after_ns: Some(after),
-                    action: if corrected[edge.child as usize].offset_ns != 0 || corrected[edge.parent as usize].offset_ns != 0 {
+                    action: if corrected[edge.child as usize].offset_ns != 0
+                        || corrected[edge.parent as usize].offset_ns != 0
+                    {
                         "moved"
                     } else {
                         "none"

@@ -22,8 +22,18 @@ pub fn load(folder: &Path) -> Result<(Vec<ClockRow>, Summary)> {
     let named = || clocks.display().to_string();
     let path = PlRefPath::try_from_path(&clocks).with_context(named)?;
     let columns = [
-        "clock", "state", "offset_first_ns", "offset_last_ns", "offset_largest_ns", "uncertainty_ns", "frequency_ppm",
-        "steps", "spans", "moved", "verdict", "advice",
+        "clock",
+        "state",
+        "offset_first_ns",
+        "offset_last_ns",
+        "offset_largest_ns",
+        "uncertainty_ns",
+        "frequency_ppm",
+        "steps",
+        "spans",
+        "moved",
+        "verdict",
+        "advice",
     ];
     let frame = LazyFrame::scan_parquet(path, ScanArgsParquet::default())
         .with_context(named)?
