@@ -82,3 +82,35 @@ fn every_dependency_has_a_licence_that_deny_toml_allows() {
         .collect();
     assert!(refused.is_empty(), "{refused:#?}");
 }
+
+/// Paths below the root that a document names: words in back-ticks that look like one.
+fn paths_named(document: &str) -> Vec<String> {
+    let quoted = document.split('`').skip(1).step_by(2);
+    let tops = [".ci/", "benches/", "deploy/", "notebooks", "proto/", "sample-traces", "scripts/", "src/", "tests/"];
+    let is_path = |word: &&str| {
+        let is_word = word.chars().all(|letter| letter.is_ascii_alphanumeric() || "-_./".contains(letter));
+        let is_file = !word.contains('/') && [".md", ".toml"].iter().any(|end| word.ends_with(end));
+        is_word && (is_file || tops.iter().any(|top| word.starts_with(top)))
+    };
+    quoted.filter(is_path).map(str::to_owned).collect()
+}
+
+#[test]
+fn the_paths_that_documents_name_exist() {
+    for (document, least) in [("ARCHITECTURE.md", 20), ("README.md", 5)] {
+        let named = paths_named(&text(document));
+        assert!(named.len() >= least, "{document} names {named:?}");
+        let missing: Vec<_> = named.iter().filter(|path| !root().join(path).exists()).collect();
+        assert!(missing.is_empty(), "{document} names {missing:?}");
+    }
+}
+
+/// A folder of `src` that the architecture leaves out is one that nobody can find.
+#[test]
+fn the_architecture_names_every_part_of_the_source() {
+    let named: BTreeSet<String> = paths_named(&text("ARCHITECTURE.md")).into_iter().collect();
+    for entry in std::fs::read_dir(root().join("src")).unwrap() {
+        let path = format!("src/{}", entry.unwrap().file_name().to_string_lossy());
+        assert!(named.contains(&path), "ARCHITECTURE.md does not name {path}");
+    }
+}
