@@ -18,7 +18,9 @@ pub(super) struct Observation {
     /// f and b less the difference of the bases, ns.
     pub(super) forward: f64,
     pub(super) backward: f64,
-    /// Places on the grid of T1, T2, T3, T4.
+    /// Places on the grid of T1, T2, T3, T4, by each clock's own time less its base.
+    pub(super) local: [f64; 4],
+    /// Places on the grid of T1, T2, T3, T4, the model taken off: reference time.
     pub(super) sent: f64,
     pub(super) received: f64,
     pub(super) responded: f64,
@@ -45,6 +47,29 @@ impl Observation {
         self.backward + (curves.at(self.server, self.responded) - curves.at(self.client, self.returned))
     }
 
+    /// Finds the reference time of its readings. A clock that steps back reads the same time twice; the other clock of
+    /// the same message says which of the two it is.
+    pub(super) fn locate(&mut self, curves: &Curves, spacing_ns: f64) {
+        let alone = |clock: u32, local: f64| {
+            let at = local - curves.at(clock, local) / spacing_ns;
+            local - curves.at(clock, at) / spacing_ns
+        };
+        let beside = |clock: u32, local: f64, at: f64| local - curves.at(clock, at) / spacing_ns;
+        let steady = curves.of_clock[self.client as usize].len() <= curves.of_clock[self.server as usize].len();
+        let [sent, received, responded, returned] = self.local;
+        if steady {
+            self.sent = alone(self.client, sent);
+            self.returned = alone(self.client, returned);
+            self.received = beside(self.server, received, self.sent);
+            self.responded = beside(self.server, responded, self.returned);
+        } else {
+            self.received = alone(self.server, received);
+            self.responded = alone(self.server, responded);
+            self.sent = beside(self.client, sent, self.received);
+            self.returned = beside(self.client, returned, self.responded);
+        }
+    }
+
     /// Where the reading stands on the grid: by the client's clock, at the end that the reading is about.
     pub(super) fn place(&self) -> f64 {
         if self.side == Side::Backward { self.returned } else { self.sent }
@@ -69,6 +94,12 @@ pub(super) fn observe(
             let apart = bases[server as usize].saturating_sub(bases[client as usize]);
             let (client_quantum, server_quantum) =
                 (f64::from(reading.client_quantum_ns), f64::from(reading.server_quantum_ns));
+            let local = [
+                place(client, reading.request_sent),
+                place(server, reading.request_received),
+                place(server, reading.response_sent),
+                place(client, reading.response_received),
+            ];
             Observation {
                 link: link as u32,
                 client,
@@ -77,10 +108,11 @@ pub(super) fn observe(
                 one_way: reading.one_way,
                 forward: reading.forward_ns().saturating_sub(apart) as f64,
                 backward: reading.backward_ns().saturating_add(apart) as f64,
-                sent: place(client, reading.request_sent),
-                received: place(server, reading.request_received),
-                responded: place(server, reading.response_sent),
-                returned: place(client, reading.response_received),
+                local,
+                sent: local[0],
+                received: local[1],
+                responded: local[2],
+                returned: local[3],
                 // A floored client's T1 and T4 are early by the same u, uniform in [0, q): θ is too large by u.
                 floored_by: (client_quantum - server_quantum) / 2.0,
                 floored_variance: (client_quantum * client_quantum + server_quantum * server_quantum) / 12.0,
@@ -100,6 +132,8 @@ pub(super) struct LinkScale {
     pub(super) jitter_back: f64,
     /// Half of the two-sided calls take no longer than this, ns.
     pub(super) median_delay: f64,
+    /// The unknown that is the bias of this kind of call.
+    pub(super) bias: usize,
 }
 
 /// The part of a link's δ that its low round-trip delay is read at; a handful of calls that nobody waited for
@@ -140,11 +174,14 @@ pub(super) fn scales(links: usize, observations: &[Observation], used: &[bool], 
         [&mut delays, &mut outs, &mut backs].into_iter().for_each(|list| list.sort_unstable_by(f64::total_cmp));
         // For an exponential tail the 10 % and the 50 % quantiles are ln(0.9/0.5) = 0.588 means apart.
         let jitter = |sorted: &[f64]| (quantile(sorted, 0.5) - quantile(sorted, 0.1)) / 0.588;
+        // A model that lags behind a slew spreads the residuals; δ knows nothing of clocks.
+        let most = jitter(&delays);
         scales.push(LinkScale {
             delay: quantile(&delays, LOW_DELAY),
-            jitter_out: jitter(&outs),
-            jitter_back: jitter(&backs),
+            jitter_out: jitter(&outs).min(most),
+            jitter_back: jitter(&backs).min(most),
             median_delay: quantile(&delays, 0.5),
+            bias: 0,
         });
         counts.push(delays.len() as f64);
     }
@@ -281,14 +318,17 @@ fn push_minima(
     let (over_out, over_back) = (scale.jitter_out / with_out.outs as f64, scale.jitter_back / with_back.backs as f64);
     let residual = ((out - over_out) - (back - over_back)) / 2.0;
     let rounding = 0.02 * (scale.jitter_out + scale.jitter_back);
-    let variance = (over_out * over_out + over_back * over_back) / 4.0 + rounding * rounding + 1e6;
+    // What the two legs took beyond the link's low delay may be all in one of them, whatever the clocks say.
+    let excess = (out + back - scale.delay).max(0.0) / 2.0;
+    let variance =
+        (over_out * over_out + over_back * over_back) / 4.0 + excess * excess / 3.0 + rounding * rounding + 1e6;
     let (forward, backward) = (&observations[forward], &observations[backward]);
     let mut terms = Vec::with_capacity(8);
     curves.terms(forward.server, forward.received, 0.5, &mut terms);
     curves.terms(forward.client, forward.sent, -0.5, &mut terms);
     curves.terms(backward.server, backward.responded, 0.5, &mut terms);
     curves.terms(backward.client, backward.returned, -0.5, &mut terms);
-    push(rows, terms, residual, variance, forward.link, curves);
+    push(rows, terms, residual, variance, (forward.link, scale), curves);
 }
 
 fn push_average(rows: &mut Rows, floored: &[usize], observations: &[Observation], scale: &LinkScale, curves: &Curves) {
@@ -304,11 +344,19 @@ fn push_average(rows: &mut Rows, floored: &[usize], observations: &[Observation]
     let mut terms = Vec::with_capacity(4);
     curves.terms(server, mean(&|o| (o.received + o.responded) / 2.0), 1.0, &mut terms);
     curves.terms(client, mean(&|o| (o.sent + o.returned) / 2.0), -1.0, &mut terms);
-    push(rows, terms, residual, variance, observations[first].link, curves);
+    push(rows, terms, residual, variance, (observations[first].link, scale), curves);
 }
 
 /// A row asks for the whole offset, so what the model has already comes on top of the residual.
-fn push(rows: &mut Rows, terms: Vec<(usize, f64)>, residual: f64, variance: f64, link: u32, curves: &Curves) {
+fn push(
+    rows: &mut Rows,
+    mut terms: Vec<(usize, f64)>,
+    residual: f64,
+    variance: f64,
+    (link, scale): (u32, &LinkScale),
+    curves: &Curves,
+) {
     let has: f64 = terms.iter().map(|(unknown, factor)| factor * curves.values[*unknown]).sum();
+    terms.push((scale.bias, scale.delay / 2.0));
     rows.push(terms, residual + has, 1.0 / variance, link);
 }

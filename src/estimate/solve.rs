@@ -101,21 +101,15 @@ pub(super) struct Posterior {
 }
 
 impl Posterior {
-    /// Variance of a block's curve at `at` in −1..1, as far as its constant and slope go, ns².
-    pub(super) fn block_variance(&self, block: usize, at: f64) -> f64 {
-        let get = |i: usize, j: usize| self.coarse[(2 * block + i) * self.size + 2 * block + j];
-        (get(0, 0) + 2.0 * at * get(0, 1) + at * at * get(1, 1)).max(0.0)
+    /// Variance of a sum of coarse unknowns, each with its factor, ns².
+    pub(super) fn variance(&self, terms: &[(usize, f64)]) -> f64 {
+        let of = |&(i, a): &(usize, f64)| terms.iter().map(move |&(j, b)| a * b * self.coarse[i * self.size + j]);
+        terms.iter().flat_map(of).sum::<f64>().max(0.0)
     }
 
     /// Covariance of the constants of two blocks, ns².
     pub(super) fn constants(&self, left: usize, right: usize) -> f64 {
         self.coarse[2 * left * self.size + 2 * right]
-    }
-
-    /// Variance of the k-th unknown that is in no block.
-    pub(super) fn loose_variance(&self, blocks: usize, k: usize) -> f64 {
-        let place = 2 * blocks + k;
-        self.coarse[place * self.size + place]
     }
 }
 
