@@ -105,7 +105,7 @@ pub fn pair(spans: &mut [Paired], links: &[(u32, TraceId, SpanId)], services: &[
         (head.trace, head.span, trace, target, span)
     });
     let tree = Tree { spans, order: &order, services };
-    let mut found: Vec<(Vec<Edge>, Vec<CallClass>, Vec<(u32, Oddity)>)> = order
+    let mut found: Vec<Found> = order
         .chunk_by(|&left, &right| spans[left as usize].head.trace == spans[right as usize].head.trace)
         .collect::<Vec<_>>()
         .into_par_iter()
@@ -162,6 +162,9 @@ fn mark_copies(spans: &mut [Paired], order: &[u32]) -> Vec<(u32, Oddity)> {
     oddities
 }
 
+/// Of one trace: its edges, the classes that they count by, and what is odd.
+type Found = (Vec<Edge>, Vec<CallClass>, Vec<(u32, Oddity)>);
+
 struct Tree<'a> {
     spans: &'a [Paired],
     /// Spans by trace, id, kind and start.
@@ -199,7 +202,7 @@ impl Tree<'_> {
         &trace[start..end]
     }
 
-    fn trace(&self, trace: &[u32]) -> (Vec<Edge>, Vec<CallClass>, Vec<(u32, Oddity)>) {
+    fn trace(&self, trace: &[u32]) -> Found {
         let (mut edges, mut classes, mut oddities) = (Vec::new(), Vec::new(), Vec::new());
         let mut start = 0;
         // Parents in order of id, each with all its children, so that retries of one call are seen together.
@@ -346,7 +349,7 @@ impl Tree<'_> {
     }
 
     /// Links of messaging consumers to what they consume.
-    fn links(&self, links: &[(u32, TraceId, SpanId)]) -> (Vec<Edge>, Vec<CallClass>, Vec<(u32, Oddity)>) {
+    fn links(&self, links: &[(u32, TraceId, SpanId)]) -> Found {
         let (mut edges, mut classes) = (Vec::new(), Vec::new());
         for &(span, trace, target) in links {
             let consumer = self.span(span);
