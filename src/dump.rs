@@ -100,6 +100,17 @@ impl Dump {
         }));
     }
 
+    /// Numbers the resources by their content: until then their numbers tell in which order records came.
+    pub fn settle(&mut self) {
+        let mut order: Vec<u32> = (0..self.resources.len() as u32).collect();
+        order.sort_unstable_by(|&left, &right| self.resources[left as usize].cmp(&self.resources[right as usize]));
+        let mut place = vec![0; order.len()];
+        (0u32..).zip(&order).for_each(|(new, &old)| place[old as usize] = new);
+        self.resources = order.iter().map(|&old| std::mem::take(&mut self.resources[old as usize])).collect();
+        self.spans.iter_mut().for_each(|span| span.resource = place[span.resource as usize]);
+        self.by_fingerprint.values_mut().chain(self.by_content.values_mut()).for_each(|old| *old = place[*old as usize]);
+    }
+
     /// Distinct resources' values of one attribute; empty where it is missing.
     pub fn attribute(&self, key: &str) -> Vec<String> {
         let value = |attributes: &Attributes| {

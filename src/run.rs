@@ -109,18 +109,12 @@ fn distance(left: &str, right: &str) -> usize {
 }
 
 fn paired(dump: &Dump, identity: &Identity) -> (Vec<Paired>, Pairing) {
-    let starts = dump.spans.iter().map(|span| (span.resource, span.head.start));
-    let quanta = pair::quanta(dump.resources.len(), starts);
-    let paired = |span: &crate::dump::DumpSpan| {
-        let quantum = quanta[span.resource as usize];
-        let whole = span.head.start.nanos() % i64::from(quantum) == 0;
-        Paired {
-            head: span.head,
-            clock: identity.of_resource[span.resource as usize],
-            resource: span.resource,
-            quantum_ns: if whole { quantum } else { 1 },
-            standing: Standing::Only,
-        }
+    let paired = |span: &crate::dump::DumpSpan| Paired {
+        head: span.head,
+        clock: identity.of_resource[span.resource as usize],
+        resource: span.resource,
+        quantum_ns: 1,
+        standing: Standing::Only,
     };
     let mut spans: Vec<Paired> = dump.spans.iter().map(paired).collect();
     let pairing = pair::pair(&mut spans, &dump.links, &dump.attribute("service.name"));
