@@ -155,7 +155,11 @@ fn corrected(dump: &Dump, spans: &[Paired], map: &ClockMap) -> Vec<Corrected> {
         let ends = habits[span.resource as usize];
         correct::span(Recorded { start: span.head.start, end: span.head.end, ends }, map.model(span.clock))
     };
-    spans.iter().map(one).collect()
+    let mut corrected: Vec<Corrected> = spans.iter().map(one).collect();
+    for (span, before) in &dump.corrected_before {
+        corrected[*span as usize] = *before;
+    }
+    corrected
 }
 
 fn problems(found: &io::Inputs, files: &[FileRead], unwritten: Vec<(usize, String)>) -> Vec<(FileSummary, bool)> {
@@ -228,11 +232,11 @@ impl Known {
         findings.sort_unstable();
 
         let mut spans = vec![(0, 0); models.len()];
-        for (span, corrected) in self.spans.iter().zip(&self.corrected) {
+        for ((span, corrected), read) in self.spans.iter().zip(&self.corrected).zip(&self.dump.spans) {
             if span.standing != Standing::Duplicate {
                 let counts = &mut spans[span.clock.0 as usize];
                 counts.0 += 1;
-                counts.1 += i64::from(corrected.offset_ns != 0);
+                counts.1 += i64::from(corrected.offset_ns != 0 && !read.marked);
             }
         }
         let services = self.dump.attribute("service.name");
