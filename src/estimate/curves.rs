@@ -24,7 +24,8 @@ impl Break {
     }
 }
 
-/// Unknowns: per clock its knots in order of time, then the sizes of the breaks. All in ns.
+/// Unknowns: per clock its knots in order of time, then the sizes of the breaks, all in ns; then per kind of call how
+/// much longer the request's way is than half of the round trip, as a share of that half.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Curves {
     /// Per clock, its unknowns; `count` 0 for a clock that is held at its base.
@@ -34,13 +35,14 @@ pub(super) struct Curves {
     pub(super) breaks: Vec<Break>,
     /// Per clock, the breaks it has.
     pub(super) of_clock: Vec<Vec<usize>>,
+    pub(super) biases: usize,
     pub(super) values: Vec<f64>,
 }
 
 impl Curves {
     /// All zero, over each clock's own range of knots; `None`: held.
-    pub(super) fn new(ranges: &[Option<(usize, usize)>], breaks: Vec<Break>) -> Self {
-        let mut curves = Self::default();
+    pub(super) fn new(ranges: &[Option<(usize, usize)>], breaks: Vec<Break>, biases: usize) -> Self {
+        let mut curves = Self { biases, ..Self::default() };
         let mut start = 0;
         for range in ranges {
             let (first, count) = range.map_or((0, 0), |(first, last)| (first, last - first + 1));
@@ -52,14 +54,19 @@ impl Curves {
         for (index, found) in breaks.iter().enumerate() {
             curves.of_clock[found.clock as usize].push(index);
         }
-        curves.values = vec![0.0; start + breaks.len()];
+        curves.values = vec![0.0; start + breaks.len() + biases];
         curves.breaks = breaks;
         curves
     }
 
     /// Where the breaks' unknowns begin.
     pub(super) fn knots(&self) -> usize {
-        self.values.len() - self.breaks.len()
+        self.values.len() - self.breaks.len() - self.biases
+    }
+
+    /// The unknown of one kind of call's bias.
+    pub(super) fn bias(&self, kind: usize) -> usize {
+        self.knots() + self.breaks.len() + kind
     }
 
     /// The unknowns that make up a clock's offset at a place on the grid, each with its factor.
@@ -113,7 +120,7 @@ mod tests {
     #[test]
     fn a_curve_is_what_its_terms_add_up_to() {
         let breaks = vec![Break { clock: 1, from: 4.5, to: 4.5 }, Break { clock: 1, from: 5.0, to: 7.0 }];
-        let mut curves = Curves::new(&[None, Some((3, 8)), Some((2, 2))], breaks);
+        let mut curves = Curves::new(&[None, Some((3, 8)), Some((2, 2))], breaks, 0);
         curves.values = vec![1.0, 4.0, 9.0, 16.0, 25.0, 36.0, 7.0, 100.0, 1_000.0];
         for clock in 0..3 {
             for place in [0.0, 3.2, 4.4, 4.5, 5.5, 8.0, 11.0] {

@@ -100,6 +100,8 @@ pub(super) struct LinkScale {
     pub(super) jitter_back: f64,
     /// Half of the two-sided calls take no longer than this, ns.
     pub(super) median_delay: f64,
+    /// The unknown that is the bias of this kind of call.
+    pub(super) bias: usize,
 }
 
 /// The part of a link's δ that its low round-trip delay is read at; a handful of calls that nobody waited for
@@ -140,11 +142,14 @@ pub(super) fn scales(links: usize, observations: &[Observation], used: &[bool], 
         [&mut delays, &mut outs, &mut backs].into_iter().for_each(|list| list.sort_unstable_by(f64::total_cmp));
         // For an exponential tail the 10 % and the 50 % quantiles are ln(0.9/0.5) = 0.588 means apart.
         let jitter = |sorted: &[f64]| (quantile(sorted, 0.5) - quantile(sorted, 0.1)) / 0.588;
+        // A model that lags behind a slew spreads the residuals; δ knows nothing of clocks.
+        let most = jitter(&delays);
         scales.push(LinkScale {
             delay: quantile(&delays, LOW_DELAY),
-            jitter_out: jitter(&outs),
-            jitter_back: jitter(&backs),
+            jitter_out: jitter(&outs).min(most),
+            jitter_back: jitter(&backs).min(most),
             median_delay: quantile(&delays, 0.5),
+            bias: 0,
         });
         counts.push(delays.len() as f64);
     }
@@ -282,14 +287,17 @@ fn push_minima(
         (scale.jitter_out / with_out.outs as f64, scale.jitter_back / with_back.backs as f64);
     let residual = ((out - over_out) - (back - over_back)) / 2.0;
     let rounding = 0.02 * (scale.jitter_out + scale.jitter_back);
-    let variance = (over_out * over_out + over_back * over_back) / 4.0 + rounding * rounding + 1e6;
+    // What the two legs took beyond the link's low delay may be all in one of them, whatever the clocks say.
+    let excess = (out + back - scale.delay).max(0.0) / 2.0;
+    let variance =
+        (over_out * over_out + over_back * over_back) / 4.0 + excess * excess / 3.0 + rounding * rounding + 1e6;
     let (forward, backward) = (&observations[forward], &observations[backward]);
     let mut terms = Vec::with_capacity(8);
     curves.terms(forward.server, forward.received, 0.5, &mut terms);
     curves.terms(forward.client, forward.sent, -0.5, &mut terms);
     curves.terms(backward.server, backward.responded, 0.5, &mut terms);
     curves.terms(backward.client, backward.returned, -0.5, &mut terms);
-    push(rows, terms, residual, variance, forward.link, curves);
+    push(rows, terms, residual, variance, (forward.link, scale), curves);
 }
 
 fn push_average(
@@ -311,11 +319,19 @@ fn push_average(
     let mut terms = Vec::with_capacity(4);
     curves.terms(server, mean(&|o| (o.received + o.responded) / 2.0), 1.0, &mut terms);
     curves.terms(client, mean(&|o| (o.sent + o.returned) / 2.0), -1.0, &mut terms);
-    push(rows, terms, residual, variance, observations[first].link, curves);
+    push(rows, terms, residual, variance, (observations[first].link, scale), curves);
 }
 
 /// A row asks for the whole offset, so what the model has already comes on top of the residual.
-fn push(rows: &mut Rows, terms: Vec<(usize, f64)>, residual: f64, variance: f64, link: u32, curves: &Curves) {
+fn push(
+    rows: &mut Rows,
+    mut terms: Vec<(usize, f64)>,
+    residual: f64,
+    variance: f64,
+    (link, scale): (u32, &LinkScale),
+    curves: &Curves,
+) {
     let has: f64 = terms.iter().map(|(unknown, factor)| factor * curves.values[*unknown]).sum();
+    terms.push((scale.bias, scale.delay / 2.0));
     rows.push(terms, residual + has, 1.0 / variance, link);
 }
