@@ -109,18 +109,12 @@ fn distance(left: &str, right: &str) -> usize {
 }
 
 fn paired(dump: &Dump, identity: &Identity) -> (Vec<Paired>, Pairing) {
-    let starts = dump.spans.iter().map(|span| (span.resource, span.head.start));
-    let quanta = pair::quanta(dump.resources.len(), starts);
-    let paired = |span: &crate::dump::DumpSpan| {
-        let quantum = quanta[span.resource as usize];
-        let whole = span.head.start.nanos() % i64::from(quantum) == 0;
-        Paired {
-            head: span.head,
-            clock: identity.of_resource[span.resource as usize],
-            resource: span.resource,
-            quantum_ns: if whole { quantum } else { 1 },
-            standing: Standing::Only,
-        }
+    let paired = |span: &crate::dump::DumpSpan| Paired {
+        head: span.head,
+        clock: identity.of_resource[span.resource as usize],
+        resource: span.resource,
+        quantum_ns: 1,
+        standing: Standing::Only,
     };
     let mut spans: Vec<Paired> = dump.spans.iter().map(paired).collect();
     let pairing = pair::pair(&mut spans, &dump.links, &dump.attribute("service.name"));
@@ -161,7 +155,11 @@ fn corrected(dump: &Dump, spans: &[Paired], map: &ClockMap) -> Vec<Corrected> {
         let ends = habits[span.resource as usize];
         correct::span(Recorded { start: span.head.start, end: span.head.end, ends }, map.model(span.clock))
     };
-    spans.iter().map(one).collect()
+    let mut corrected: Vec<Corrected> = spans.iter().map(one).collect();
+    for (span, before) in &dump.corrected_before {
+        corrected[*span as usize] = *before;
+    }
+    corrected
 }
 
 fn problems(found: &io::Inputs, files: &[FileRead], unwritten: Vec<(usize, String)>) -> Vec<(FileSummary, bool)> {
@@ -229,11 +227,11 @@ impl Known {
         findings.sort_unstable();
 
         let mut spans = vec![(0, 0); models.len()];
-        for (span, corrected) in self.spans.iter().zip(&self.corrected) {
+        for ((span, corrected), read) in self.spans.iter().zip(&self.corrected).zip(&self.dump.spans) {
             if span.standing != Standing::Duplicate {
                 let counts = &mut spans[span.clock.0 as usize];
                 counts.0 += 1;
-                counts.1 += i64::from(corrected.offset_ns != 0);
+                counts.1 += i64::from(corrected.offset_ns != 0 && !read.marked);
             }
         }
         let services = self.dump.attribute("service.name");

@@ -49,6 +49,14 @@ impl Correction {
             Self::Recovered => "recovered",
         }
     }
+
+    /// The correction that a mark names; what we do not know was a move of some kind.
+    pub fn of_name(name: &str) -> Self {
+        [Self::Reference, Self::WithinUncertainty, Self::NoEvidence, Self::Capped, Self::Recovered]
+            .into_iter()
+            .find(|known| known.name() == name)
+            .unwrap_or(Self::Moved)
+    }
 }
 
 /// A span's recorded times.
@@ -75,20 +83,43 @@ pub struct Corrected {
 
 /// What to write for one span.
 pub fn span(recorded: Recorded, model: &ClockModel) -> Corrected {
-    let Recorded { start, end, ends } = recorded;
-    let untouched = |correction, uncertainty_ns, segment| Corrected {
-        start: start.nanos(),
-        end: end.nanos(),
-        offset_ns: 0,
-        uncertainty_ns,
-        correction,
-        segment,
+    let Recorded { start, end, .. } = recorded;
+    // A missing or corrupt time says nothing of its partner either: neither is touched.
+    if is_broken(start) || is_broken(end) {
+        return untouched(recorded, Correction::NoEvidence, None, None);
+    }
+    let corrected = by_model(recorded, model);
+    let is_told = |nanos| (0..i64::MAX).contains(&nanos);
+    let corrected = if is_told(corrected.start) && is_told(corrected.end) {
+        corrected
+    } else {
+        untouched(recorded, Correction::NoEvidence, None, None)
     };
-    let segment = model.segment_at(start).filter(|_| !is_broken(start) && !is_broken(end));
-    let Some(index) = segment else { return untouched(Correction::NoEvidence, None, None) };
-    let here = &model.segments[index];
-    let mut corrected = if model.state == ClockState::Reference {
-        untouched(Correction::Reference, Some(0), segment)
+    if end < start {
+        Corrected { end: corrected.start, correction: Correction::Recovered, ..corrected }
+    } else {
+        Corrected { end: corrected.end.max(corrected.start), ..corrected }
+    }
+}
+
+fn untouched(
+    recorded: Recorded,
+    correction: Correction,
+    uncertainty_ns: Option<i64>,
+    segment: Option<usize>,
+) -> Corrected {
+    let (start, end) = (recorded.start.nanos(), recorded.end.nanos());
+    Corrected { start, end, offset_ns: 0, uncertainty_ns, correction, segment }
+}
+
+fn by_model(recorded: Recorded, model: &ClockModel) -> Corrected {
+    let Recorded { start, end, ends } = recorded;
+    let Some(index) = model.segment_at(start) else {
+        return untouched(recorded, Correction::NoEvidence, None, None);
+    };
+    let (here, segment) = (&model.segments[index], Some(index));
+    if model.state == ClockState::Reference {
+        untouched(recorded, Correction::Reference, Some(0), segment)
     } else if here.moved {
         let offset_ns = here.offset_at(start);
         let end_offset = match ends {
@@ -105,28 +136,24 @@ pub fn span(recorded: Recorded, model: &ClockModel) -> Corrected {
         }
     } else {
         // Left alone: the written start is off by the offset itself, give or take.
-        let uncertainty = here.offset_at(start).abs() + here.uncertainty_at(start);
+        let uncertainty = here.offset_at(start).saturating_abs().saturating_add(here.uncertainty_at(start));
         let correction =
             if model.state == ClockState::Capped { Correction::Capped } else { Correction::WithinUncertainty };
-        untouched(correction, Some(uncertainty), segment)
-    };
-    if end < start {
-        corrected.end = corrected.start;
-        corrected.correction = Correction::Recovered;
-    } else {
-        corrected.end = corrected.end.max(corrected.start);
+        untouched(recorded, correction, Some(uncertainty), segment)
     }
-    corrected
 }
 
 /// The written time of an event, by the side that its span's start is on.
 pub fn event(time: LocalTime, recorded: Recorded, corrected: &Corrected, model: &ClockModel) -> i64 {
     let moved = corrected.segment.map(|index| &model.segments[index]).filter(|segment| segment.moved);
     match moved {
-        Some(segment) if !is_broken(time) => match recorded.ends {
-            EndHabit::Monotonic => time.plus(-corrected.offset_ns).nanos(),
-            EndHabit::Wall => time.plus(-segment.offset_at(time)).nanos(),
-        },
+        Some(segment) if !is_broken(time) => {
+            let offset_ns = match recorded.ends {
+                EndHabit::Monotonic => corrected.offset_ns,
+                EndHabit::Wall => segment.offset_at(time),
+            };
+            Some(time.plus(-offset_ns).nanos()).filter(|nanos| (0..i64::MAX).contains(nanos)).unwrap_or(time.nanos())
+        }
         _ => time.nanos(),
     }
 }
@@ -194,6 +221,29 @@ mod tests {
             (123_000_000 - NOON, 5),
             "-1699999999877000000..5 off 0 ± None no_evidence",
         );
+    }
+
+    #[test]
+    fn a_time_that_says_nothing_is_no_end_to_recover() {
+        let (zero, beyond) = (-NOON, i64::MAX - NOON);
+        for (start, end) in [(9, zero), (beyond, 9), (9, beyond)] {
+            let left = format!("{start}..{end} off 0 ± None no_evidence");
+            check(ClockState::Corrected, true, EndHabit::Wall, (start, end), &left);
+        }
+    }
+
+    #[test]
+    fn nothing_is_moved_to_before_1970() {
+        let mut model = model(ClockState::Corrected, true);
+        model.segments[0].knots[0].offset_ns = NOON;
+        model.segments[0].knots.truncate(1);
+        let early = LocalTime::from_nanos(NOON / 2);
+        let recorded = Recorded { start: early, end: early, ends: EndHabit::Monotonic };
+        let found = span(recorded, &model);
+        assert_eq!((found.start, found.offset_ns, found.correction), (NOON / 2, 0, Correction::NoEvidence));
+        let noon = LocalTime::from_nanos(NOON);
+        let recorded = Recorded { start: noon, end: noon, ends: EndHabit::Monotonic };
+        assert_eq!(event(early, recorded, &span(recorded, &model), &model), NOON / 2);
     }
 
     #[test]

@@ -6,7 +6,7 @@
 
 mod quantum;
 
-pub use quantum::quanta;
+use quantum::quanta;
 
 use std::cmp::Reverse;
 
@@ -86,17 +86,18 @@ pub struct Pairing {
     pub oddities: Vec<(u32, Oddity)>,
 }
 
-/// Finds every call between two clocks. Marks copies in `spans`. `links` are `(span, target)`; `services` names each
+/// Finds every call between two clocks. Marks copies in `spans`, and how far their starts are floored. `links` are `(span, target)`; `services` names each
 /// resource's service.
 pub fn pair(spans: &mut [Paired], links: &[(u32, TraceId, SpanId)], services: &[String]) -> Pairing {
     let mut order: Vec<u32> = (0..spans.len() as u32).collect();
     let key = |span: &Paired| {
         let head = &span.head;
-        (head.trace, head.span, head.kind, head.start, head.end, head.fingerprint, span.clock)
+        (head.trace, head.span, head.kind, head.start, head.end, head.fingerprint, span.resource)
     };
     // The index comes last: of byte-equal copies the first in the input is written.
     order.par_sort_unstable_by_key(|&index| (key(&spans[index as usize]), index));
     let mut oddities = mark_copies(spans, &order);
+    find_quanta(spans, services.len());
 
     let spans: &[Paired] = spans;
     let mut links = links.to_vec();
@@ -164,6 +165,17 @@ fn mark_copies(spans: &mut [Paired], order: &[u32]) -> Vec<(u32, Oddity)> {
 
 /// Of one trace: its edges, the classes that they count by, and what is odd.
 type Found = (Vec<Edge>, Vec<CallClass>, Vec<(u32, Oddity)>);
+
+/// Copies do not count: how often a record was delivered must not decide what its starts were floored to.
+fn find_quanta(spans: &mut [Paired], resources: usize) {
+    let counted = spans.iter().filter(|span| span.standing != Standing::Duplicate);
+    let quanta = quanta(resources, counted.map(|span| (span.resource, span.head.start)));
+    for span in spans {
+        let quantum = quanta[span.resource as usize];
+        let is_whole = span.head.start.nanos() % i64::from(quantum) == 0;
+        span.quantum_ns = if is_whole { quantum } else { 1 };
+    }
+}
 
 struct Tree<'a> {
     spans: &'a [Paired],
