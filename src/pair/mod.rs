@@ -12,7 +12,7 @@ use std::cmp::Reverse;
 
 use rayon::prelude::*;
 
-use crate::clock::{CallClass, ClockId, Exchange, Link, LocalTime, Use};
+use crate::clock::{CallClass, ClockId, Exchange, Link, LocalTime, Use, WITHOUT_CLIENT};
 use crate::span::{Protocol, SpanHead, SpanId, SpanKind, TraceId};
 
 /// A span as pairing sees it.
@@ -354,7 +354,7 @@ impl Tree<'_> {
         let protocol = from.head.facts.protocol.max(to.head.facts.protocol);
         let protocol = match kind {
             EdgeKind::Message => Protocol::Messaging.name().to_owned(),
-            EdgeKind::WithoutClient => format!("{} without client span", protocol.name()),
+            EdgeKind::WithoutClient => format!("{}{WITHOUT_CLIENT}", protocol.name()),
             EdgeKind::Call => protocol.name().to_owned(),
             EdgeKind::Other => format!("{} from inside", protocol.name()),
         };
