@@ -130,8 +130,6 @@ pub(super) struct LinkScale {
     /// Mean of what comes on top of the least delay, each way, ns.
     pub(super) jitter_out: f64,
     pub(super) jitter_back: f64,
-    /// Half of the two-sided calls take no longer than this, ns.
-    pub(super) median_delay: f64,
     /// The unknown that is the bias of this kind of call.
     pub(super) bias: usize,
 }
@@ -180,7 +178,6 @@ pub(super) fn scales(links: usize, observations: &[Observation], used: &[bool], 
             delay: quantile(&delays, LOW_DELAY),
             jitter_out: jitter(&outs).min(most),
             jitter_back: jitter(&backs).min(most),
-            median_delay: quantile(&delays, 0.5),
             bias: 0,
         });
         counts.push(delays.len() as f64);
@@ -236,7 +233,7 @@ pub(super) fn rows(
     while start < observations.len() {
         let link = observations[start].link;
         let end = start + observations[start..].iter().take_while(|o| o.link == link).count();
-        let windows = windows(observations, start..end, used, &scales[link as usize], curves, width);
+        let windows = windows(observations, start..end, used, curves, width);
         for index in 0..windows.len() {
             push_minima(&mut rows, &windows, index, observations, &scales[link as usize], curves);
             push_average(&mut rows, &windows[index].floored, observations, &scales[link as usize], curves);
@@ -250,7 +247,6 @@ fn windows(
     observations: &[Observation],
     range: std::ops::Range<usize>,
     used: &[bool],
-    scale: &LinkScale,
     curves: &Curves,
     width: f64,
 ) -> Vec<Window> {
@@ -269,9 +265,7 @@ fn windows(
         let observation = &observations[index];
         let (least, count, residual) = match observation.side {
             Side::Both => {
-                if observation.delay() <= scale.median_delay {
-                    window.floored.push(index);
-                }
+                window.floored.push(index);
                 continue;
             }
             Side::Forward => (&mut window.out, &mut window.outs, observation.out(curves)),
@@ -331,15 +325,22 @@ fn push_minima(
     push(rows, terms, residual, variance, (forward.link, scale), curves);
 }
 
+/// Floored readings: every exchange counts, the less the longer its legs took beyond the link's low delay, as that may
+/// be all in one of them.
 fn push_average(rows: &mut Rows, floored: &[usize], observations: &[Observation], scale: &LinkScale, curves: &Curves) {
     let Some(&first) = floored.first() else { return };
-    let count = floored.len() as f64;
+    let weight = |o: &Observation| {
+        let excess = (o.delay() - scale.delay).max(0.0) / 2.0;
+        1.0 / (o.floored_variance + excess * excess + 1e6)
+    };
+    let total: f64 = floored.iter().map(|&index| weight(&observations[index])).sum();
     let mean = |value: &dyn Fn(&Observation) -> f64| {
-        floored.iter().map(|&index| value(&observations[index])).sum::<f64>() / count
+        let of = |&index: &usize| weight(&observations[index]) * value(&observations[index]);
+        floored.iter().map(of).sum::<f64>() / total
     };
     let residual = mean(&|o| (o.out(curves) - o.back(curves)) / 2.0 - o.floored_by);
     let spread = (scale.jitter_out * scale.jitter_out + scale.jitter_back * scale.jitter_back) / 4.0;
-    let variance = (observations[first].floored_variance + spread) / count + 1e6;
+    let variance = 1.0 / total + spread / floored.len() as f64 + 1e6;
     let (client, server) = (observations[first].client, observations[first].server);
     let mut terms = Vec::with_capacity(4);
     curves.terms(server, mean(&|o| (o.received + o.responded) / 2.0), 1.0, &mut terms);
