@@ -6,6 +6,7 @@
 use rustc_hash::FxHashMap;
 
 use crate::clock::LocalTime;
+use crate::correct::{Corrected, Correction};
 use crate::identity::Attributes;
 use crate::otlp::{self, Malformed, Payload};
 use crate::span::{Marks, SpanHead, SpanId, TraceId};
@@ -28,6 +29,8 @@ pub struct Dump {
     pub resources: Vec<Attributes>,
     /// `(span, target)`.
     pub links: Vec<(u32, TraceId, SpanId)>,
+    /// What an earlier run wrote, by span.
+    pub corrected_before: Vec<(u32, Corrected)>,
     by_fingerprint: FxHashMap<u64, u32>,
     by_content: FxHashMap<Attributes, u32>,
 }
@@ -35,7 +38,7 @@ pub struct Dump {
 /// What is taken out of one record; made in parallel, added in order.
 #[derive(Clone, Debug, Default)]
 pub struct Scanned {
-    spans: Vec<(SpanHead, u32, bool)>,
+    spans: Vec<(SpanHead, u32, Option<Corrected>)>,
     links: Vec<(u32, TraceId, SpanId)>,
     resources: Vec<(u64, Option<Attributes>)>,
 }
@@ -43,9 +46,23 @@ pub struct Scanned {
 /// A span's recorded times, before any earlier run of ours.
 pub fn original(head: &SpanHead, marks: Option<&Marks>) -> (LocalTime, LocalTime) {
     let Some(marks) = marks else { return (head.start, head.end) };
-    let back =
-        |written: LocalTime, kept: Option<i64>| kept.map_or(written.plus(marks.offset_ns), LocalTime::from_nanos);
+    let back = |written: LocalTime, kept: Option<i64>| {
+        let original = kept.map_or(written.plus(marks.offset_ns), LocalTime::from_nanos);
+        // Marks are anybody's to write; a time before 1970 is none of ours.
+        original.max(LocalTime::from_nanos(0))
+    };
     (back(head.start, marks.original_start_unix_nano), back(head.end, marks.original_end_unix_nano))
+}
+
+fn corrected_before(head: &SpanHead, marks: &Marks) -> Corrected {
+    Corrected {
+        start: head.start.nanos(),
+        end: head.end.nanos(),
+        offset_ns: marks.offset_ns,
+        uncertainty_ns: marks.uncertainty_ns,
+        correction: Correction::of_name(&marks.correction),
+        segment: None,
+    }
 }
 
 impl Dump {
@@ -63,7 +80,8 @@ impl Dump {
         for (index, site) in payload.spans.iter().enumerate() {
             let mut head = site.head;
             (head.start, head.end) = original(&head, site.marks.as_deref());
-            scanned.spans.push((head, site.resource, site.marks.is_some()));
+            let before = site.marks.as_deref().map(|marks| corrected_before(&site.head, marks));
+            scanned.spans.push((head, site.resource, before));
             let targets = &payload.links[site.links.start as usize..site.links.end as usize];
             scanned.links.extend(targets.iter().map(|&(trace, span)| (index as u32, trace, span)));
         }
@@ -92,11 +110,24 @@ impl Dump {
             .collect();
         let first = self.spans.len() as u32;
         self.links.extend(scanned.links.into_iter().map(|(span, trace, target)| (first + span, trace, target)));
-        self.spans.extend(scanned.spans.into_iter().map(|(head, resource, marked)| DumpSpan {
-            head,
-            resource: places[resource as usize],
-            marked,
-        }));
+        for (ordinal, (head, resource, before)) in (first..).zip(scanned.spans) {
+            self.spans.push(DumpSpan { head, resource: places[resource as usize], marked: before.is_some() });
+            self.corrected_before.extend(before.map(|corrected| (ordinal, corrected)));
+        }
+    }
+
+    /// Numbers the resources by their content: until then their numbers tell in which order records came.
+    pub fn settle(&mut self) {
+        let mut order: Vec<u32> = (0..self.resources.len() as u32).collect();
+        order.sort_unstable_by(|&left, &right| self.resources[left as usize].cmp(&self.resources[right as usize]));
+        let mut place = vec![0; order.len()];
+        (0u32..).zip(&order).for_each(|(new, &old)| place[old as usize] = new);
+        self.resources = order.iter().map(|&old| std::mem::take(&mut self.resources[old as usize])).collect();
+        self.spans.iter_mut().for_each(|span| span.resource = place[span.resource as usize]);
+        self.by_fingerprint
+            .values_mut()
+            .chain(self.by_content.values_mut())
+            .for_each(|old| *old = place[*old as usize]);
     }
 
     /// Distinct resources' values of one attribute; empty where it is missing.

@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 use crate::clock::{Clock, ClockId, ClockMap, ClockState, LocalTime, Use};
-use crate::correct::{self, Corrected, EndHabit, Recorded};
+use crate::correct::{self, Corrected, EndHabit, Recorded, Sides};
 use crate::dump::Dump;
 use crate::estimate::{self, Estimate, Evidence};
 use crate::fix::{self, FileRead, Outputs, Reading, Written};
@@ -42,8 +42,9 @@ pub fn fix(settings: &Fix, stdin: &mut dyn std::io::Read, mut progress: impl FnM
 
     let (spans, pairing) = paired(&dump, &identity);
     let evidence = evidence(&identity, &pairing);
-    let estimate = estimate::clocks(&evidence, &reach(&spans, &identity), &estimate_settings(settings, reference));
-    let corrected = corrected(&dump, &spans, &estimate.map);
+    let mut estimate = estimate::clocks(&evidence, &reach(&spans, &identity), &estimate_settings(settings, reference));
+    let corrected = corrected(&dump, &spans, &pairing, &estimate.map);
+    count_straddling(&mut estimate.map, &spans, &corrected);
 
     io::prepare(&settings.out, settings.force).map_err(usage)?;
     let known = Known { dump, identity, spans, pairing, estimate, corrected };
@@ -109,18 +110,12 @@ fn distance(left: &str, right: &str) -> usize {
 }
 
 fn paired(dump: &Dump, identity: &Identity) -> (Vec<Paired>, Pairing) {
-    let starts = dump.spans.iter().map(|span| (span.resource, span.head.start));
-    let quanta = pair::quanta(dump.resources.len(), starts);
-    let paired = |span: &crate::dump::DumpSpan| {
-        let quantum = quanta[span.resource as usize];
-        let whole = span.head.start.nanos() % i64::from(quantum) == 0;
-        Paired {
-            head: span.head,
-            clock: identity.of_resource[span.resource as usize],
-            resource: span.resource,
-            quantum_ns: if whole { quantum } else { 1 },
-            standing: Standing::Only,
-        }
+    let paired = |span: &crate::dump::DumpSpan| Paired {
+        head: span.head,
+        clock: identity.of_resource[span.resource as usize],
+        resource: span.resource,
+        quantum_ns: 1,
+        standing: Standing::Only,
     };
     let mut spans: Vec<Paired> = dump.spans.iter().map(paired).collect();
     let pairing = pair::pair(&mut spans, &dump.links, &dump.attribute("service.name"));
@@ -143,7 +138,7 @@ fn evidence(identity: &Identity, pairing: &Pairing) -> Evidence {
 /// First and last start of each clock's spans.
 fn reach(spans: &[Paired], identity: &Identity) -> Vec<Option<(LocalTime, LocalTime)>> {
     let mut reach: Vec<Option<(LocalTime, LocalTime)>> = vec![None; identity.clocks.len()];
-    for span in spans.iter().filter(|span| !pair::is_broken(span.head.start)) {
+    for span in spans.iter().filter(|span| !span.head.start.is_broken()) {
         let start = span.head.start;
         let range = reach[span.clock.0 as usize].get_or_insert((start, start));
         *range = (range.0.min(start), range.1.max(start));
@@ -155,13 +150,32 @@ fn habits(dump: &Dump) -> Vec<EndHabit> {
     dump.attribute("telemetry.sdk.language").iter().map(|name| EndHabit::of_language(Some(name))).collect()
 }
 
-fn corrected(dump: &Dump, spans: &[Paired], map: &ClockMap) -> Vec<Corrected> {
+fn corrected(dump: &Dump, spans: &[Paired], pairing: &Pairing, map: &ClockMap) -> Vec<Corrected> {
     let habits = habits(dump);
-    let one = |span: &Paired| {
-        let ends = habits[span.resource as usize];
-        correct::span(Recorded { start: span.head.start, end: span.head.end, ends }, map.model(span.clock))
+    let recorded = |span: &Paired| {
+        Recorded { start: span.head.start, end: span.head.end, ends: habits[span.resource as usize] }
     };
-    spans.iter().map(one).collect()
+    let recorded: Vec<Recorded> = spans.iter().map(recorded).collect();
+    let clocks: Vec<ClockId> = spans.iter().map(|span| span.clock).collect();
+    let sides = correct::sides(&recorded, &clocks, &pairing.parents, map);
+    let one = |((span, clock), sides): ((&Recorded, &ClockId), &Sides)| correct::span(*span, map.model(*clock), *sides);
+    let mut corrected: Vec<Corrected> = recorded.iter().zip(&clocks).zip(&sides).map(one).collect();
+    // A copy has no parent of its own; it goes where the span goes that stands for it.
+    pairing.copies.iter().for_each(|&(copy, of)| corrected[copy as usize] = corrected[of as usize]);
+    for (span, before) in &dump.corrected_before {
+        corrected[*span as usize] = *before;
+    }
+    corrected
+}
+
+/// Spans that began before a step of their clock and ended after it.
+fn count_straddling(map: &mut ClockMap, spans: &[Paired], corrected: &[Corrected]) {
+    for (span, corrected) in spans.iter().zip(corrected).filter(|(span, _)| span.standing != Standing::Duplicate) {
+        for step in &mut map.models[span.clock.0 as usize].steps {
+            let at = step.at.nanos();
+            step.spans_straddling += i64::from(corrected.start < at && at < corrected.end);
+        }
+    }
 }
 
 fn problems(found: &io::Inputs, files: &[FileRead], unwritten: Vec<(usize, String)>) -> Vec<(FileSummary, bool)> {
@@ -229,11 +243,11 @@ impl Known {
         findings.sort_unstable();
 
         let mut spans = vec![(0, 0); models.len()];
-        for (span, corrected) in self.spans.iter().zip(&self.corrected) {
+        for ((span, corrected), read) in self.spans.iter().zip(&self.corrected).zip(&self.dump.spans) {
             if span.standing != Standing::Duplicate {
                 let counts = &mut spans[span.clock.0 as usize];
                 counts.0 += 1;
-                counts.1 += i64::from(corrected.offset_ns != 0);
+                counts.1 += i64::from(corrected.offset_ns != 0 && !read.marked);
             }
         }
         let services = self.dump.attribute("service.name");

@@ -3,8 +3,11 @@
 //! In come what the clock's model says and how the SDK stamped the end; out go new times, by how much and how sure.
 //! Within a segment all spans move alike, so the order of events on one clock never changes.
 
+mod sides;
+
+pub use sides::{Sides, sides};
+
 use crate::clock::{ClockModel, ClockState, LocalTime};
-use crate::pair::is_broken;
 
 /// Which clock an SDK reads for a span's end (SPEC: how each SDK times a span).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -49,6 +52,14 @@ impl Correction {
             Self::Recovered => "recovered",
         }
     }
+
+    /// The correction that a mark names; what we do not know was a move of some kind.
+    pub fn of_name(name: &str) -> Self {
+        [Self::Reference, Self::WithinUncertainty, Self::NoEvidence, Self::Capped, Self::Recovered]
+            .into_iter()
+            .find(|known| known.name() == name)
+            .unwrap_or(Self::Moved)
+    }
 }
 
 /// A span's recorded times.
@@ -73,60 +84,79 @@ pub struct Corrected {
     pub segment: Option<usize>,
 }
 
-/// What to write for one span.
-pub fn span(recorded: Recorded, model: &ClockModel) -> Corrected {
-    let Recorded { start, end, ends } = recorded;
-    let untouched = |correction, uncertainty_ns, segment| Corrected {
-        start: start.nanos(),
-        end: end.nanos(),
-        offset_ns: 0,
-        uncertainty_ns,
-        correction,
-        segment,
+/// What to write for one span whose start and end are on these sides of its clock's steps.
+pub fn span(recorded: Recorded, model: &ClockModel, sides: Sides) -> Corrected {
+    let Recorded { start, end, .. } = recorded;
+    // A missing or corrupt time says nothing of its partner either: neither is touched.
+    if start.is_broken() || end.is_broken() {
+        return untouched(recorded, Correction::NoEvidence, None, None);
+    }
+    let corrected = by_model(recorded, model, sides);
+    let is_told = |nanos| (0..i64::MAX).contains(&nanos);
+    let corrected = if is_told(corrected.start) && is_told(corrected.end) {
+        corrected
+    } else {
+        untouched(recorded, Correction::NoEvidence, None, None)
     };
-    let segment = model.segment_at(start).filter(|_| !is_broken(start) && !is_broken(end));
-    let Some(index) = segment else { return untouched(Correction::NoEvidence, None, None) };
-    let here = &model.segments[index];
-    let mut corrected = if model.state == ClockState::Reference {
-        untouched(Correction::Reference, Some(0), segment)
-    } else if here.moved {
-        let offset_ns = here.offset_at(start);
+    if end < start {
+        Corrected { end: corrected.end.max(corrected.start), correction: Correction::Recovered, ..corrected }
+    } else {
+        Corrected { end: corrected.end.max(corrected.start), ..corrected }
+    }
+}
+
+fn untouched(
+    recorded: Recorded,
+    correction: Correction,
+    uncertainty_ns: Option<i64>,
+    segment: Option<usize>,
+) -> Corrected {
+    let (start, end) = (recorded.start.nanos(), recorded.end.nanos());
+    Corrected { start, end, offset_ns: 0, uncertainty_ns, correction, segment }
+}
+
+fn by_model(recorded: Recorded, model: &ClockModel, sides: Sides) -> Corrected {
+    let Recorded { start, end, ends } = recorded;
+    let Some(here) = model.segments.get(sides.start) else {
+        return untouched(recorded, Correction::NoEvidence, None, None);
+    };
+    let segment = Some(sides.start);
+    if model.state == ClockState::Reference {
+        untouched(recorded, Correction::Reference, Some(0), segment)
+    } else if here.moved || model.segments.get(sides.end).is_some_and(|there| there.moved) {
+        let offset_ns = here.applied_at(start);
         let end_offset = match ends {
             EndHabit::Monotonic => offset_ns,
-            EndHabit::Wall => here.offset_at(end),
+            EndHabit::Wall => model.segments.get(sides.end).map_or(offset_ns, |there| there.applied_at(end)),
         };
         Corrected {
             start: start.plus(-offset_ns).nanos(),
             end: end.plus(-end_offset).nanos(),
             offset_ns,
-            uncertainty_ns: Some(here.uncertainty_at(start)),
+            uncertainty_ns: Some(here.uncertainty_at(start).saturating_add(sides.doubt_ns)),
             correction: Correction::Moved,
             segment,
         }
     } else {
         // Left alone: the written start is off by the offset itself, give or take.
-        let uncertainty = here.offset_at(start).abs() + here.uncertainty_at(start);
+        let uncertainty = here.offset_at(start).saturating_abs().saturating_add(here.uncertainty_at(start));
         let correction =
             if model.state == ClockState::Capped { Correction::Capped } else { Correction::WithinUncertainty };
-        untouched(correction, Some(uncertainty), segment)
-    };
-    if end < start {
-        corrected.end = corrected.start;
-        corrected.correction = Correction::Recovered;
-    } else {
-        corrected.end = corrected.end.max(corrected.start);
+        untouched(recorded, correction, Some(uncertainty), segment)
     }
-    corrected
 }
 
 /// The written time of an event, by the side that its span's start is on.
 pub fn event(time: LocalTime, recorded: Recorded, corrected: &Corrected, model: &ClockModel) -> i64 {
     let moved = corrected.segment.map(|index| &model.segments[index]).filter(|segment| segment.moved);
     match moved {
-        Some(segment) if !is_broken(time) => match recorded.ends {
-            EndHabit::Monotonic => time.plus(-corrected.offset_ns).nanos(),
-            EndHabit::Wall => time.plus(-segment.offset_at(time)).nanos(),
-        },
+        Some(segment) if !time.is_broken() => {
+            let offset_ns = match recorded.ends {
+                EndHabit::Monotonic => corrected.offset_ns,
+                EndHabit::Wall => segment.offset_at(time),
+            };
+            Some(time.plus(-offset_ns).nanos()).filter(|nanos| (0..i64::MAX).contains(nanos)).unwrap_or(time.nanos())
+        }
         _ => time.nanos(),
     }
 }
@@ -156,7 +186,7 @@ mod tests {
 
     fn check(state: ClockState, moved: bool, ends: EndHabit, (start, end): (i64, i64), expected: &str) {
         let at = |after| LocalTime::from_nanos(NOON + after);
-        let found = span(Recorded { start: at(start), end: at(end), ends }, &model(state, moved));
+        let found = span(Recorded { start: at(start), end: at(end), ends }, &model(state, moved), Sides::default());
         let (start, end) = (found.start - NOON, found.end - NOON);
         let text =
             format!("{start}..{end} off {} ± {:?} {}", found.offset_ns, found.uncertainty_ns, found.correction.name());
@@ -197,12 +227,35 @@ mod tests {
     }
 
     #[test]
+    fn a_time_that_says_nothing_is_no_end_to_recover() {
+        let (zero, beyond) = (-NOON, i64::MAX - NOON);
+        for (start, end) in [(9, zero), (beyond, 9), (9, beyond)] {
+            let left = format!("{start}..{end} off 0 ± None no_evidence");
+            check(ClockState::Corrected, true, EndHabit::Wall, (start, end), &left);
+        }
+    }
+
+    #[test]
+    fn nothing_is_moved_to_before_1970() {
+        let mut model = model(ClockState::Corrected, true);
+        model.segments[0].knots[0].offset_ns = NOON;
+        model.segments[0].knots.truncate(1);
+        let early = LocalTime::from_nanos(NOON / 2);
+        let recorded = Recorded { start: early, end: early, ends: EndHabit::Monotonic };
+        let found = span(recorded, &model, Sides::default());
+        assert_eq!((found.start, found.offset_ns, found.correction), (NOON / 2, 0, Correction::NoEvidence));
+        let noon = LocalTime::from_nanos(NOON);
+        let recorded = Recorded { start: noon, end: noon, ends: EndHabit::Monotonic };
+        assert_eq!(event(early, recorded, &span(recorded, &model), &model), NOON / 2);
+    }
+
+    #[test]
     fn events_go_with_their_span() {
         let model = model(ClockState::Corrected, true);
         let at = |after| LocalTime::from_nanos(NOON + after);
         for (ends, expected) in [(EndHabit::Monotonic, 7_998_500_000), (EndHabit::Wall, 7_998_200_000)] {
             let recorded = Recorded { start: at(5_000_000_000), end: at(9_000_000_000), ends };
-            let corrected = span(recorded, &model);
+            let corrected = span(recorded, &model, Sides::default());
             assert_eq!(event(at(8_000_000_000), recorded, &corrected, &model) - NOON, expected);
         }
     }

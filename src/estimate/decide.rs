@@ -43,7 +43,7 @@ pub(super) fn decide(
     let tied = tied(&free, clocks);
     let movable: Vec<bool> = (0..clocks).map(|clock| tied[clock] && reference != Some(clock)).collect();
     let free_table = Table::of(&free, settings.reference);
-    // Per clock and segment, in the solve in which the clock is free.
+    // Per clock and segment.
     let large = |table: &Table, clock: usize| -> Vec<bool> {
         table.clocks[clock].iter().map(|part| part.ratio() > DEVIATIONS).collect()
     };
@@ -71,12 +71,14 @@ pub(super) fn decide(
         }
     }
 
+    let decided: Vec<Vec<bool>> =
+        (0..clocks).map(|clock| large(if moved[clock] { &table } else { &free_table }, clock)).collect();
+    table.admit(&free_table);
     let witnesses = Witnesses::of(&solved, clocks);
     let models = (0..clocks)
         .map(|clock| {
             let table = if moved[clock] { &table } else { &free_table };
             let mut segments = table.segments(clock, &witnesses.places[clock]);
-            let decided = large(table, clock);
             let largest = segments.iter().flat_map(|s| &s.knots).map(|knot| knot.offset_ns.abs()).max().unwrap_or(0);
             let capped = moved[clock] && settings.max_correction_ns.is_some_and(|most| largest > most);
             let state = match (reference == Some(clock), tied[clock], moved[clock]) {
@@ -86,8 +88,8 @@ pub(super) fn decide(
                 (.., true) => ClockState::Corrected,
                 (.., false) => ClockState::WithinUncertainty,
             };
-            for (segment, large) in segments.iter_mut().zip(decided) {
-                segment.moved = state == ClockState::Corrected && (large || released[clock]);
+            for (segment, large) in segments.iter_mut().zip(&decided[clock]) {
+                segment.moved = state == ClockState::Corrected && (*large || released[clock]);
             }
             if state == ClockState::NoEvidence {
                 segments.clear();

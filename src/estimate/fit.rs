@@ -6,7 +6,7 @@ use super::evidence::{Evidence, Reading, Side};
 use super::rows::{LinkScale, Observation, observe, rows, scales, waited_for};
 use super::solve::{Posterior, Rows, System};
 use super::steps;
-use crate::clock::{ClockId, Link, LocalTime};
+use crate::clock::{ClockId, Link, LocalTime, WITHOUT_CLIENT};
 
 /// A solved model, with what it was solved from.
 pub(super) struct Fit {
@@ -67,6 +67,9 @@ const PASSES: [Pass; 6] = [
 /// A link's asymmetry in proportion to its one-way delay: a uniform ± 30 % has this deviation.
 const ASYMMETRY: f64 = 0.17;
 
+/// Where the client span is missing the caller's own work is in both legs, in any proportion: a uniform ± 100 %.
+const ASYMMETRY_WITHIN: f64 = 0.58;
+
 /// What all calls of one kind have in common, as a share of half of the round trip: a client stamps its start before it
 /// queues and connects. The cycles of the graph show it (ESTIMATOR.md, fact 6).
 const BIAS: f64 = 0.1;
@@ -109,12 +112,15 @@ pub(super) fn fit(
         .collect();
     let (kinds, kind_of) = kinds(evidence, &links);
 
+    let protocol = |link: &Link| evidence.classes[link.class as usize].protocol.as_str();
+    let loose: Vec<bool> = links.iter().map(|link| protocol(link).ends_with(WITHOUT_CLIENT)).collect();
+
     // Steps first: breaks that a freely bending solve asks for, until it asks for no more.
     let mut breaks: Vec<Break> = Vec::new();
     let mut work;
     let mut searches = 0;
     loop {
-        work = Work::new(Curves::new(&ranges, breaks.clone(), kinds), observations.len(), &grid, &kind_of);
+        work = Work::new(Curves::new(&ranges, breaks.clone(), kinds), observations.len(), &grid, &kind_of, &loose);
         for pass in PASSES.iter().filter(|pass| !pass.guard) {
             work.pass(pass, &mut observations, links.len());
         }
@@ -148,10 +154,18 @@ struct Work<'a> {
     bend: f64,
     spacing_ns: f64,
     kind_of: &'a [usize],
+    /// Per link: its calls are seen without their client span.
+    loose: &'a [bool],
 }
 
 impl<'a> Work<'a> {
-    fn new(curves: Curves, observations: usize, grid: &Grid, kind_of: &'a [usize]) -> Self {
+    fn new(
+        curves: Curves,
+        observations: usize,
+        grid: &Grid,
+        kind_of: &'a [usize],
+        loose: &'a [bool],
+    ) -> Self {
         let bend = WANDER * (grid.spacing_ns / 10e9).sqrt() * grid.spacing_ns;
         let mut ridge = vec![LOOSE; curves.values.len()];
         for (ridge, found) in ridge[curves.knots()..].iter_mut().zip(&curves.breaks) {
@@ -169,6 +183,7 @@ impl<'a> Work<'a> {
             bend,
             spacing_ns: grid.spacing_ns,
             kind_of,
+            loose,
             curves,
         }
     }
@@ -195,7 +210,15 @@ impl<'a> Work<'a> {
         for (scale, kind) in self.scales.iter_mut().zip(self.kind_of) {
             scale.bias = self.curves.bias(*kind);
         }
-        self.asymmetry_weights = self.scales.iter().map(|s| (ASYMMETRY * s.delay / 2.0).max(1e3).powi(-2)).collect();
+        self.asymmetry_weights = self
+            .scales
+            .iter()
+            .zip(self.loose)
+            .map(|(scale, loose)| {
+                let part = if *loose { ASYMMETRY_WITHIN } else { ASYMMETRY };
+                (part * scale.delay / 2.0).max(1e3).powi(-2)
+            })
+            .collect();
         let width = pass.window_s * 1e9 / self.spacing_ns;
         self.rows = rows(observations, &self.used, &self.scales, &self.curves, width);
         let weights = self.rows.weights.clone();

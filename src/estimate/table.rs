@@ -79,6 +79,25 @@ impl Table {
         }
     }
 
+    /// Admits what holding some clocks at zero did to the others: how far it took each from where it would stand freely.
+    pub(super) fn admit(&mut self, free: &Self) {
+        for clock in 0..self.clocks.len() {
+            for point in self.clocks[clock].iter_mut().flat_map(|part| &mut part.points) {
+                let taken = point.offset - free.at(clock as u32, point.place);
+                let deviation = free.deviation_at(clock, point.place).max(point.deviation);
+                point.deviation = deviation.hypot(taken);
+            }
+        }
+    }
+
+    fn deviation_at(&self, clock: usize, place: f64) -> f64 {
+        let parts = &self.clocks[clock];
+        let part = parts.partition_point(|part| part.from <= place).max(1) - 1;
+        let points = parts.get(part).map_or(&[][..], |part| &part.points);
+        let nearest = points.partition_point(|point| point.place <= place).max(1) - 1;
+        points.get(nearest).map_or(0.0, |point| point.deviation)
+    }
+
     /// Shifts a group without a reference so that the medians over its clocks of the mean offset and of the mean
     /// frequency error are zero, steps counting once; what the group does together cannot be seen (ESTIMATOR.md,
     /// fact 11).

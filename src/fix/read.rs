@@ -42,6 +42,7 @@ pub fn read(inputs: &[Input], max_record: u64, mut progress: impl FnMut(u64)) ->
         }
         reading.files.push(file);
     }
+    reading.dump.settle();
     reading
 }
 

@@ -11,7 +11,7 @@ use super::read::FileRead;
 use crate::clock::{Clock, ClockMap, LocalTime};
 use crate::correct::{self, Corrected, EndHabit, Recorded};
 use crate::io::{AtomicFile, Compression, Framing, Input, Layout, RecordWriter, Records};
-use crate::otlp::{self, Encoding, Payload, SpanEdit, SpanSite};
+use crate::otlp::{self, Encoding, EventEdit, EventTime, Payload, SpanEdit, SpanSite};
 use crate::pair::{Paired, Standing};
 use crate::report::{self, Metadata, Row};
 use crate::span::Marks;
@@ -176,20 +176,13 @@ fn edits(payload: &Payload<'_>, first: usize, known: Written<'_>, annotate: bool
         let (span, corrected) = (&known.spans[first + index], &known.corrected[first + index]);
         let (start, end) = (span.head.start.nanos(), span.head.end.nanos());
         let changed = |from: i64, to: i64| (from != to).then_some(to as u64);
-        if known.marked[first + index] || (corrected.start == start && corrected.end == end) {
+        if known.marked[first + index] {
             continue;
         }
-        let recorded = recorded(span, known);
-        let model = known.map.model(span.clock);
-        let events = (site.events.start..site.events.end)
-            .filter_map(|event| {
-                let time = payload.events[event as usize].time.as_ref()?.unix_nano;
-                let local = LocalTime::from_unix_nano(time);
-                let written = correct::event(local, recorded, corrected, model);
-                let original = (annotate && local.nanos() - written != corrected.offset_ns).then(|| local.nanos());
-                changed(local.nanos(), written).map(|written| (event, written, original))
-            })
-            .collect();
+        let events = event_edits(payload, site, span, corrected, known, annotate);
+        if corrected.start == start && corrected.end == end && events.is_empty() {
+            continue;
+        }
         let kept = |recorded: i64, written: i64| (recorded - written != corrected.offset_ns).then_some(recorded);
         let marks = annotate.then(|| Marks {
             clock: known.clocks[span.clock.0 as usize].name.clone(),
@@ -210,6 +203,29 @@ fn edits(payload: &Payload<'_>, first: usize, known: Written<'_>, annotate: bool
     edits
 }
 
+/// Events move with their span; one that does not, or not by as much, says in a mark where it was.
+fn event_edits(
+    payload: &Payload<'_>,
+    site: &SpanSite,
+    span: &Paired,
+    corrected: &Corrected,
+    known: Written<'_>,
+    annotate: bool,
+) -> Vec<EventEdit> {
+    let (recorded, model) = (recorded(span, known), known.map.model(span.clock));
+    let edit = |event: u32| {
+        // No time at all is read as zero, and is never moved: nothing to tell.
+        let time = payload.events[event as usize].time.as_ref()?.unix_nano;
+        let local = LocalTime::from_unix_nano(time);
+        let written = correct::event(local, recorded, corrected, model);
+        let time = (local.nanos() != written).then_some(written as u64);
+        let is_derived = !annotate || local.nanos() - written == corrected.offset_ns;
+        let original_unix_nano = (!is_derived).then_some(local.nanos());
+        (time.is_some() || !is_derived).then_some(EventEdit { event, time, original_unix_nano })
+    };
+    (site.events.start..site.events.end).filter_map(edit).collect()
+}
+
 /// A span's row; `None` for a copy of one that has its row already.
 fn row(payload: &Payload<'_>, site: &SpanSite, ordinal: usize, known: Written<'_>) -> Option<Row> {
     let (span, corrected) = (&known.spans[ordinal], &known.corrected[ordinal]);
@@ -222,7 +238,7 @@ fn row(payload: &Payload<'_>, site: &SpanSite, ordinal: usize, known: Written<'_
     let events = payload.events[site.events.start as usize..site.events.end as usize].iter().map(|event| {
         let time = LocalTime::from_unix_nano(event.time.as_ref().map_or(0, |time| time.unix_nano));
         match &site.marks {
-            Some(marks) => (time.nanos(), event.original_unix_nano.unwrap_or(time.plus(marks.offset_ns).nanos())),
+            Some(marks) => (time.nanos(), original_event(event, time, marks).nanos()),
             None => (correct::event(time, recorded, corrected, model), time.nanos()),
         }
     });
@@ -238,15 +254,16 @@ fn row(payload: &Payload<'_>, site: &SpanSite, ordinal: usize, known: Written<'_
         events: events.collect(),
     };
     Some(match &site.marks {
-        Some(marks) => Row {
-            clock: marks.clock.as_str().into(),
-            start: site.head.start.nanos(),
-            end: site.head.end.nanos(),
-            offset_ns: marks.offset_ns,
-            uncertainty_ns: marks.uncertainty_ns,
-            correction: marks.correction.as_str().into(),
-            ..row
-        },
+        Some(marks) => Row { clock: marks.clock.as_str().into(), correction: marks.correction.as_str().into(), ..row },
         None => row,
     })
+}
+
+/// An event's time before an earlier run. One without a time had none.
+fn original_event(event: &EventTime, written: LocalTime, marks: &Marks) -> LocalTime {
+    match (event.original_unix_nano, &event.time) {
+        (Some(nanos), _) => LocalTime::from_nanos(nanos.max(0)),
+        (None, Some(_)) => LocalTime::from_nanos(written.plus(marks.offset_ns).nanos().max(0)),
+        (None, None) => written,
+    }
 }

@@ -95,10 +95,19 @@ pub struct SpanEdit {
     pub span: u32,
     pub start: Option<u64>,
     pub end: Option<u64>,
-    /// `(index into Payload::events, new time, original time to mark where it cannot be derived)`.
-    pub events: Vec<(u32, u64, Option<i64>)>,
+    pub events: Vec<EventEdit>,
     /// Marks to add as span attributes; empty with `--annotate none`.
     pub marks: Option<Marks>,
+}
+
+/// What to write into one event.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EventEdit {
+    /// Index into [`Payload::events`].
+    pub event: u32,
+    pub time: Option<u64>,
+    /// The original time to mark, where it cannot be derived from the span's offset.
+    pub original_unix_nano: Option<i64>,
 }
 
 /// Bytes that are not OTLP: where, and what was wrong.

@@ -6,7 +6,9 @@ use std::ops::Range;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value::Value};
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
-use super::payload::{Container, Encoding, EventTime, Malformed, Payload, ResourceSite, SpanEdit, SpanSite, TimeField};
+use super::payload::{
+    Container, Encoding, EventEdit, EventTime, Malformed, Payload, ResourceSite, SpanEdit, SpanSite, TimeField,
+};
 use super::splice::{Splice, splice};
 use crate::clock::LocalTime;
 use crate::span::{AttributeValue, Marks, SpanHead, SpanId, SpanKind, TraceId};
@@ -173,7 +175,7 @@ fn key_value(bytes: &[u8], at: Range<usize>) -> Result<(&[u8], AttributeValue<'_
                     value = match field.number {
                         1 => AttributeValue::Str(field.slice(bytes)?),
                         3 => AttributeValue::Int(field.varint()? as i64),
-                        2 | 4..=7 => AttributeValue::Other,
+                        2 | 4..=8 => AttributeValue::Other,
                         _ => value,
                     };
                 }
@@ -248,10 +250,10 @@ pub fn rewrite(payload: &Payload<'_>, edits: &[SpanEdit], out: &mut Vec<u8>) {
         let site = &payload.spans[edit.span as usize];
         set(&mut splices, &site.start, edit.start);
         set(&mut splices, &site.end, edit.end);
-        for &(event, time, original) in &edit.events {
+        for &EventEdit { event, time, original_unix_nano } in &edit.events {
             let event = &payload.events[event as usize];
-            set(&mut splices, &event.time, Some(time));
-            if let Some(original) = original {
+            set(&mut splices, &event.time, time);
+            if let Some(original) = original_unix_nano {
                 let mark = encode_attributes(3, [("unskew.original_time_unix_nano", Value::IntValue(original))]);
                 growth[event.container as usize] += mark.len();
                 splices.push(Splice { at: event.attributes_at..event.attributes_at, bytes: mark });

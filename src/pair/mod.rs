@@ -6,13 +6,13 @@
 
 mod quantum;
 
-pub use quantum::quanta;
+use quantum::quanta;
 
 use std::cmp::Reverse;
 
 use rayon::prelude::*;
 
-use crate::clock::{CallClass, ClockId, Exchange, Link, LocalTime, Use};
+use crate::clock::{CallClass, ClockId, Exchange, Link, LocalTime, Use, WITHOUT_CLIENT};
 use crate::span::{Protocol, SpanHead, SpanId, SpanKind, TraceId};
 
 /// A span as pairing sees it.
@@ -82,21 +82,26 @@ pub struct Pairing {
     pub classes: Vec<CallClass>,
     /// In order of trace, child and parent.
     pub edges: Vec<Edge>,
+    /// Per span its parent in the dump, on whichever clock.
+    pub parents: Vec<Option<u32>>,
+    /// Byte-equal copies, each with the span that stands for it.
+    pub copies: Vec<(u32, u32)>,
     /// `(span, what)`, in order of trace and span.
     pub oddities: Vec<(u32, Oddity)>,
 }
 
-/// Finds every call between two clocks. Marks copies in `spans`. `links` are `(span, target)`; `services` names each
+/// Finds every call between two clocks. Marks copies in `spans`, and how far their starts are floored. `links` are `(span, target)`; `services` names each
 /// resource's service.
 pub fn pair(spans: &mut [Paired], links: &[(u32, TraceId, SpanId)], services: &[String]) -> Pairing {
     let mut order: Vec<u32> = (0..spans.len() as u32).collect();
     let key = |span: &Paired| {
         let head = &span.head;
-        (head.trace, head.span, head.kind, head.start, head.end, head.fingerprint, span.clock)
+        (head.trace, head.span, head.kind, head.start, head.end, head.fingerprint, span.resource)
     };
     // The index comes last: of byte-equal copies the first in the input is written.
     order.par_sort_unstable_by_key(|&index| (key(&spans[index as usize]), index));
-    let mut oddities = mark_copies(spans, &order);
+    let (mut oddities, copies) = mark_copies(spans, &order);
+    find_quanta(spans, services.len());
 
     let spans: &[Paired] = spans;
     let mut links = links.to_vec();
@@ -114,28 +119,30 @@ pub fn pair(spans: &mut [Paired], links: &[(u32, TraceId, SpanId)], services: &[
         .collect();
     found.push(tree.links(&links));
 
-    let mut classes: Vec<CallClass> = found.iter().flat_map(|(_, classes, _)| classes.iter().cloned()).collect();
+    let mut classes: Vec<CallClass> = found.iter().flat_map(|found| found.classes.iter().cloned()).collect();
     classes.sort_unstable();
     classes.dedup();
     let mut edges = Vec::new();
-    for (some, own, odd) in found {
+    let mut parents = vec![None; spans.len()];
+    for own in found {
         let places: Vec<u32> =
-            own.iter().map(|class| classes.binary_search(class).unwrap_or_default() as u32).collect();
-        edges.extend(some.into_iter().map(|mut edge| {
+            own.classes.iter().map(|class| classes.binary_search(class).unwrap_or_default() as u32).collect();
+        edges.extend(own.edges.into_iter().map(|mut edge| {
             edge.exchange.link.class = places[edge.exchange.link.class as usize];
             edge
         }));
-        oddities.extend(odd);
+        oddities.extend(own.oddities);
+        own.parents.into_iter().for_each(|(child, parent)| parents[child as usize] = Some(parent));
     }
     oddities.sort_unstable_by_key(|&(span, what)| {
         let head = &spans[span as usize].head;
         (head.trace, head.span, head.kind, what, head.start, head.end, head.fingerprint)
     });
-    Pairing { classes, edges, oddities }
+    Pairing { classes, edges, parents, copies, oddities }
 }
 
-fn mark_copies(spans: &mut [Paired], order: &[u32]) -> Vec<(u32, Oddity)> {
-    let mut oddities = Vec::new();
+fn mark_copies(spans: &mut [Paired], order: &[u32]) -> (Vec<(u32, Oddity)>, Vec<(u32, u32)>) {
+    let (mut oddities, mut copies) = (Vec::new(), Vec::new());
     let id = |span: &Paired| (span.head.trace, span.head.span, span.head.kind);
     let mut start = 0;
     while start < order.len() {
@@ -145,11 +152,17 @@ fn mark_copies(spans: &mut [Paired], order: &[u32]) -> Vec<(u32, Oddity)> {
             oddities.extend(order[start..end].iter().map(|&index| (index, Oddity::InvalidId)));
         } else {
             let mut distinct = 1;
+            let mut stands_for = order[start];
             for place in start + 1..end {
                 let (last, this) = (spans[order[place - 1] as usize], spans[order[place] as usize]);
                 let same = last.head == this.head && last.resource == this.resource;
                 let what = if same { Oddity::Duplicate } else { Oddity::ConflictingDuplicate };
                 distinct += u32::from(!same);
+                if same {
+                    copies.push((order[place], stands_for));
+                } else {
+                    stands_for = order[place];
+                }
                 spans[order[place] as usize].standing = if same { Standing::Duplicate } else { Standing::Conflicting };
                 oddities.push((order[place], what));
             }
@@ -159,11 +172,30 @@ fn mark_copies(spans: &mut [Paired], order: &[u32]) -> Vec<(u32, Oddity)> {
         }
         start = end;
     }
-    oddities
+    (oddities, copies)
 }
 
-/// Of one trace: its edges, the classes that they count by, and what is odd.
-type Found = (Vec<Edge>, Vec<CallClass>, Vec<(u32, Oddity)>);
+/// What one trace holds.
+#[derive(Default)]
+struct Found {
+    edges: Vec<Edge>,
+    /// The classes that these edges count by.
+    classes: Vec<CallClass>,
+    oddities: Vec<(u32, Oddity)>,
+    /// `(child, parent)`.
+    parents: Vec<(u32, u32)>,
+}
+
+/// Copies do not count: how often a record was delivered must not decide what its starts were floored to.
+fn find_quanta(spans: &mut [Paired], resources: usize) {
+    let counted = spans.iter().filter(|span| span.standing != Standing::Duplicate);
+    let quanta = quanta(resources, counted.map(|span| (span.resource, span.head.start)));
+    for span in spans {
+        let quantum = quanta[span.resource as usize];
+        let is_whole = span.head.start.nanos() % i64::from(quantum) == 0;
+        span.quantum_ns = if is_whole { quantum } else { 1 };
+    }
+}
 
 struct Tree<'a> {
     spans: &'a [Paired],
@@ -203,7 +235,7 @@ impl Tree<'_> {
     }
 
     fn trace(&self, trace: &[u32]) -> Found {
-        let (mut edges, mut classes, mut oddities) = (Vec::new(), Vec::new(), Vec::new());
+        let mut found = Found::default();
         let mut start = 0;
         // Parents in order of id, each with all its children, so that retries of one call are seen together.
         let mut children: Vec<(SpanId, u32)> = trace
@@ -229,16 +261,16 @@ impl Tree<'_> {
             let parents = self.find(trace, id);
             for &(_, child) in &children[start..end] {
                 if parents.is_empty() {
-                    oddities.push((child, Oddity::MissingParent));
+                    found.oddities.push((child, Oddity::MissingParent));
                 } else if self.in_cycle(trace, child) {
-                    oddities.push((child, Oddity::ParentCycle));
+                    found.oddities.push((child, Oddity::ParentCycle));
                 }
             }
             let siblings: Vec<u32> = children[start..end].iter().map(|(_, child)| *child).collect();
-            self.family(parents, &siblings, &mut edges, &mut classes);
+            self.family(parents, &siblings, &mut found);
             start = end;
         }
-        (edges, classes, oddities)
+        found
     }
 
     /// Follows parents upwards; more steps than spans, or back at the start, is a cycle.
@@ -259,7 +291,7 @@ impl Tree<'_> {
         false
     }
 
-    fn family(&self, parents: &[u32], children: &[u32], edges: &mut Vec<Edge>, classes: &mut Vec<CallClass>) {
+    fn family(&self, parents: &[u32], children: &[u32], found: &mut Found) {
         let Some(&parent) = parents
             .iter()
             .filter(|&&index| self.takes_part(index))
@@ -267,8 +299,10 @@ impl Tree<'_> {
         else {
             return;
         };
+        let Found { edges, classes, .. } = found;
         let first = edges.len();
         for &child in children.iter().filter(|&&child| child != parent) {
+            found.parents.push((child, parent));
             if self.span(child).clock != self.span(parent).clock {
                 edges.extend(self.edge(parent, child, classes));
             }
@@ -320,7 +354,7 @@ impl Tree<'_> {
         let protocol = from.head.facts.protocol.max(to.head.facts.protocol);
         let protocol = match kind {
             EdgeKind::Message => Protocol::Messaging.name().to_owned(),
-            EdgeKind::WithoutClient => format!("{} without client span", protocol.name()),
+            EdgeKind::WithoutClient => format!("{}{WITHOUT_CLIENT}", protocol.name()),
             EdgeKind::Call => protocol.name().to_owned(),
             EdgeKind::Other => format!("{} from inside", protocol.name()),
         };
@@ -378,19 +412,13 @@ impl Tree<'_> {
                 }
             }
         }
-        (edges, classes, Vec::new())
+        Found { edges, classes, ..Found::default() }
     }
 }
 
-/// Within a day of 1970 or beyond what 64 bits hold: a missing or corrupt time, never evidence.
+/// Missing or corrupt times are never evidence.
 fn broken(head: &SpanHead) -> bool {
-    [head.start, head.end].iter().any(|time| is_broken(*time))
-}
-
-/// Whether a time is so near 1970, or so far off, that it says nothing.
-pub fn is_broken(time: LocalTime) -> bool {
-    const DAY_NS: i64 = 86_400_000_000_000;
-    time.nanos().abs() < DAY_NS || time == LocalTime::MAX
+    head.start.is_broken() || head.end.is_broken()
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::{ClockId, Link, LocalTime, Use};
 use crate::correct::{Corrected, Correction};
-use crate::pair::{Edge, EdgeKind, Oddity, Paired, Pairing, is_broken};
+use crate::pair::{Edge, EdgeKind, Oddity, Paired, Pairing, Standing};
 use crate::span::SpanHead;
 
 /// One violation or oddity.
@@ -189,18 +189,20 @@ pub fn of_oddities(spans: &[Paired], oddities: &[(u32, Oddity)]) -> Vec<Finding>
 pub fn of_times(spans: &[Paired], corrected: &[Corrected]) -> Vec<Finding> {
     const YEAR_2000: i64 = 946_684_800_000_000_000;
     const DAY: i64 = 86_400_000_000_000;
+    // A copy is a finding of its own; what else is wrong with it is told once.
+    let counted = || spans.iter().zip(corrected).filter(|(span, _)| span.standing != Standing::Duplicate);
     let mut starts: Vec<i64> =
-        spans.iter().map(|span| span.head.start).filter(|start| !is_broken(*start)).map(LocalTime::nanos).collect();
+        counted().map(|(span, _)| span.head.start).filter(|start| !start.is_broken()).map(LocalTime::nanos).collect();
     starts.sort_unstable();
     let median = starts.get(starts.len() / 2).copied().unwrap_or(0);
     let mut findings = Vec::new();
-    for (span, corrected) in spans.iter().zip(corrected) {
+    for (span, corrected) in counted() {
         let SpanHead { start, end, .. } = span.head;
         if start == LocalTime::MAX || end == LocalTime::MAX {
             let reason = "a time of 2^63 ns and more: told as 2^63 − 1, its bytes untouched".to_owned();
             findings.push(Finding { reason, ..about("time_out_of_range", span) });
         } else if start.nanos() < YEAR_2000 || (start.nanos() - median).abs() > DAY {
-            let reason = if is_broken(start) || is_broken(end) {
+            let reason = if start.is_broken() || end.is_broken() {
                 "a time within a day of 1970: never moved, never evidence"
             } else {
                 "before 2000, or more than a day from the dump's median"

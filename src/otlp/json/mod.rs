@@ -18,7 +18,7 @@ pub use decode::decode;
 
 use self::cursor::{Broken, Closed, Cursor, broken};
 use self::words::{Word, replaces};
-use super::payload::{Encoding, EventTime, Malformed, Payload, ResourceSite, SpanEdit, SpanSite, TimeField};
+use super::payload::{Encoding, EventEdit, EventTime, Malformed, Payload, ResourceSite, SpanEdit, SpanSite, TimeField};
 use super::protobuf::MarksFound;
 use super::splice::{Splice, splice};
 use crate::clock::LocalTime;
@@ -347,10 +347,10 @@ pub fn rewrite(payload: &Payload<'_>, edits: &[SpanEdit], out: &mut Vec<u8>) {
         let site = &payload.spans[edit.span as usize];
         set(&mut splices, &site.start, edit.start);
         set(&mut splices, &site.end, edit.end);
-        for &(event, time, original) in &edit.events {
+        for &EventEdit { event, time, original_unix_nano } in &edit.events {
             let event = &payload.events[event as usize];
-            set(&mut splices, &event.time, Some(time));
-            if let Some(original) = original {
+            set(&mut splices, &event.time, time);
+            if let Some(original) = original_unix_nano {
                 let mark = [("unskew.original_time_unix_nano", Value::IntValue(original))];
                 splices.push(add_attributes(payload.bytes, event.attributes_at, event.has_attributes, mark));
             }

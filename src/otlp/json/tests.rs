@@ -297,6 +297,10 @@ fn marks() -> Marks {
 }
 
 /// Rewrites one span (its members) and reads the result back: times, marks, the event's original.
+fn event(event: u32, time: Option<u64>, original_unix_nano: Option<i64>) -> EventEdit {
+    EventEdit { event, time, original_unix_nano }
+}
+
 fn rewritten(members: &str, edit: SpanEdit) -> String {
     let text = record(members);
     let payload = scan(text.as_bytes()).unwrap();
@@ -305,10 +309,10 @@ fn rewritten(members: &str, edit: SpanEdit) -> String {
     let again = scan(&out).unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&out)));
     agree(&again, &decode(&out).unwrap());
     assert_eq!(again.spans[0].marks.as_deref(), edit.marks.as_ref());
-    for (event, time, original) in edit.events {
+    for EventEdit { event, time, original_unix_nano } in edit.events {
         let event = &again.events[event as usize];
-        assert_eq!(event.original_unix_nano, original);
-        assert_eq!(event.time.as_ref().unwrap().unix_nano, time);
+        assert_eq!(event.original_unix_nano, original_unix_nano);
+        assert_eq!(event.time.as_ref().map(|time| time.unix_nano), time);
     }
     let out = String::from_utf8(out).unwrap();
     let (before, after) = text.split_at(text.find("[{\"spans\":[{").unwrap() + 12);
@@ -335,7 +339,10 @@ fn times_keep_their_style_and_nothing_else_changes() {
     }
     let events = r#""events":[{"timeUnixNano":"5","name":"a"},{"timeUnixNano":6,"attributes":[ ]}]"#;
     assert_eq!(
-        rewritten(events, SpanEdit { events: vec![(0, 15, None), (1, 4, Some(6))], ..SpanEdit::default() }),
+        rewritten(
+            events,
+            SpanEdit { events: vec![event(0, Some(15), None), event(1, Some(4), Some(6))], ..SpanEdit::default() }
+        ),
         r#""events":[{"timeUnixNano":"15","name":"a"},{"timeUnixNano":4,"attributes":[ {"key":"unskew.original_time_unix_nano","value":{"intValue":"6"}}]}]"#
     );
 }
@@ -356,7 +363,7 @@ fn marks_go_where_the_attributes_are_that_count() {
         let edit = SpanEdit { marks: Some(marks()), ..SpanEdit::default() };
         assert_eq!(rewritten(members, edit), expected.replace('M', marked), "{members}");
     }
-    let edit = SpanEdit { events: vec![(0, 1, Some(2))], ..SpanEdit::default() };
+    let edit = SpanEdit { events: vec![event(0, Some(1), Some(2))], ..SpanEdit::default() };
     assert_eq!(
         rewritten(r#""events":[{"timeUnixNano":2}]"#, edit),
         r#""events":[{"timeUnixNano":1,"attributes":[{"key":"unskew.original_time_unix_nano","value":{"intValue":"2"}}]}]"#
@@ -609,7 +616,8 @@ proptest! {
             (span.start_time_unix_nano, span.end_time_unix_nano) = (span.end_time_unix_nano, 12);
             let mut edit = SpanEdit { span: index as u32, start: Some(span.start_time_unix_nano), end: Some(12), ..SpanEdit::default() };
             for (event, index) in span.events.iter_mut().zip(site.events.clone()) {
-                edit.events.push((index, event.time_unix_nano / 3, Some(5)));
+                let time = Some(event.time_unix_nano / 3);
+                edit.events.push(EventEdit { event: index, time, original_unix_nano: Some(5) });
                 event.time_unix_nano /= 3;
                 event.attributes.push(int("unskew.original_time_unix_nano", 5));
             }
