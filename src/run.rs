@@ -152,9 +152,8 @@ fn habits(dump: &Dump) -> Vec<EndHabit> {
 
 fn corrected(dump: &Dump, spans: &[Paired], pairing: &Pairing, map: &ClockMap) -> Vec<Corrected> {
     let habits = habits(dump);
-    let recorded = |span: &Paired| {
-        Recorded { start: span.head.start, end: span.head.end, ends: habits[span.resource as usize] }
-    };
+    let recorded =
+        |span: &Paired| Recorded { start: span.head.start, end: span.head.end, ends: habits[span.resource as usize] };
     let recorded: Vec<Recorded> = spans.iter().map(recorded).collect();
     let clocks: Vec<ClockId> = spans.iter().map(|span| span.clock).collect();
     let sides = correct::sides(&recorded, &clocks, &pairing.parents, map);

@@ -85,7 +85,7 @@ pub struct Evidence {
     pub clocks: Vec<String>,
     /// Sorted.
     pub classes: Vec<CallClass>,
-    /// In order of link, side, bucket, gap and exchange; at most [`KEPT`] per bucket.
+    /// In order of link, side, bucket, gap and exchange; at most `KEPT` per bucket.
     pub readings: Vec<Reading>,
 }
 

@@ -159,13 +159,7 @@ struct Work<'a> {
 }
 
 impl<'a> Work<'a> {
-    fn new(
-        curves: Curves,
-        observations: usize,
-        grid: &Grid,
-        kind_of: &'a [usize],
-        loose: &'a [bool],
-    ) -> Self {
+    fn new(curves: Curves, observations: usize, grid: &Grid, kind_of: &'a [usize], loose: &'a [bool]) -> Self {
         let bend = WANDER * (grid.spacing_ns / 10e9).sqrt() * grid.spacing_ns;
         let mut ridge = vec![LOOSE; curves.values.len()];
         for (ridge, found) in ridge[curves.knots()..].iter_mut().zip(&curves.breaks) {
