@@ -6,7 +6,7 @@ use std::fmt;
 ///
 /// ```
 /// # use unskew::clock::Offset;
-/// assert_eq!(Offset::ahead_ns(-800_000).to_string(), "0.8 ms behind");
+/// assert_eq!(Offset::ahead_ns(-800_000).to_string(), "800 µs behind");
 /// assert_eq!(Offset::ahead_ns(2_150_000_000).to_string(), "2.15 s ahead");
 /// assert_eq!(Offset::ahead_ns(0).to_string(), "0 ns ahead");
 /// ```

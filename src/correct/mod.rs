@@ -246,7 +246,7 @@ mod tests {
         assert_eq!((found.start, found.offset_ns, found.correction), (NOON / 2, 0, Correction::NoEvidence));
         let noon = LocalTime::from_nanos(NOON);
         let recorded = Recorded { start: noon, end: noon, ends: EndHabit::Monotonic };
-        assert_eq!(event(early, recorded, &span(recorded, &model), &model), NOON / 2);
+        assert_eq!(event(early, recorded, &span(recorded, &model, Sides::default()), &model), NOON / 2);
     }
 
     #[test]

@@ -85,7 +85,7 @@ pub struct Evidence {
     pub clocks: Vec<String>,
     /// Sorted.
     pub classes: Vec<CallClass>,
-    /// In order of link, side, bucket, gap and exchange; at most [`KEPT`] per bucket.
+    /// In order of link, side, bucket, gap and exchange; at most `KEPT` per bucket.
     pub readings: Vec<Reading>,
 }
 
@@ -192,7 +192,7 @@ mod tests {
             response_received: LocalTime::from_nanos(sent + out + 1_000 + back),
             client_quantum_ns: quantum,
             server_quantum_ns: 1,
-            counts: if id % 7 == 0 { Use::ForwardOnly } else { Use::TwoSided },
+            counts: if id.is_multiple_of(7) { Use::ForwardOnly } else { Use::TwoSided },
         }
     }
 
@@ -209,7 +209,7 @@ mod tests {
         proptest::collection::vec(0..60u64, 0..80).prop_map(|ids| {
             let one = |id: u64| {
                 let (number, pair) = (id as i64, (id % 3) as u32);
-                let quantum = if id % 5 == 0 { 1_000_000 } else { 1 };
+                let quantum = if id.is_multiple_of(5) { 1_000_000 } else { 1 };
                 exchange(
                     id,
                     (pair, (pair + 1) % 3),

@@ -432,8 +432,9 @@ impl Banded {
         for i in (0..self.size).rev() {
             v[i] /= self.get(i, i);
             let value = v[i];
-            for k in i.saturating_sub(self.width)..i {
-                v[k] -= self.get(i, k) * value;
+            let first = i.saturating_sub(self.width);
+            for (k, before) in (first..i).zip(&mut v[first..i]) {
+                *before -= self.get(i, k) * value;
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Files, compression, detection: the only place, beside the stage, that touches the world.
 //!
-//! Arguments become [`Inputs`]; what a file holds is told by its content ([`detect`]); [`Records`] reads it
+//! Arguments become [`Inputs`]; what a file holds is told by its content ([`detect()`]); [`Records`] reads it
 //! one record at a time, and [`RecordWriter`] writes records in the same layout.
 
 #![allow(clippy::disallowed_methods, reason = "asking the world is what this module is for")]
