@@ -1,6 +1,8 @@
 //! What holds whatever the input: its order and its copies decide nothing, and nothing but times is changed.
 
 mod common;
+#[path = "invariants/wire.rs"]
+mod wire;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
