@@ -148,27 +148,33 @@ fn mark_copies(spans: &mut [Paired], order: &[u32]) -> (Vec<(u32, Oddity)>, Vec<
     while start < order.len() {
         let first = id(&spans[order[start] as usize]);
         let end = start + order[start..].iter().take_while(|&&index| id(&spans[index as usize]) == first).count();
-        if first.0.0 == 0 || first.1.0 == 0 {
-            oddities.extend(order[start..end].iter().map(|&index| (index, Oddity::InvalidId)));
-        } else {
-            let mut distinct = 1;
-            let mut stands_for = order[start];
-            for place in start + 1..end {
-                let (last, this) = (spans[order[place - 1] as usize], spans[order[place] as usize]);
-                let same = last.head == this.head && last.resource == this.resource;
-                let what = if same { Oddity::Duplicate } else { Oddity::ConflictingDuplicate };
-                distinct += u32::from(!same);
-                if same {
-                    copies.push((order[place], stands_for));
-                } else {
-                    stands_for = order[place];
-                }
-                spans[order[place] as usize].standing = if same { Standing::Duplicate } else { Standing::Conflicting };
-                oddities.push((order[place], what));
+        // Without a valid id spans may differ and not be in conflict; byte-equal ones are copies all the same.
+        let is_valid = first.0.0 != 0 && first.1.0 != 0;
+        let mut distinct = 0;
+        let mut stands_for = order[start];
+        for place in start..end {
+            let this = spans[order[place] as usize];
+            let is_copy = place > start && {
+                let last = &spans[order[place - 1] as usize];
+                last.head == this.head && last.resource == this.resource
+            };
+            distinct += u32::from(!is_copy);
+            if is_copy {
+                copies.push((order[place], stands_for));
+            } else {
+                stands_for = order[place];
             }
-            if distinct > 1 {
-                spans[order[start] as usize].standing = Standing::ConflictingFirst;
-            }
+            let (standing, what) = match (is_copy, is_valid) {
+                (true, _) => (Standing::Duplicate, Oddity::Duplicate),
+                (false, false) => (Standing::Only, Oddity::InvalidId),
+                (false, true) if distinct > 1 => (Standing::Conflicting, Oddity::ConflictingDuplicate),
+                (false, true) => continue,
+            };
+            spans[order[place] as usize].standing = standing;
+            oddities.push((order[place], what));
+        }
+        if is_valid && distinct > 1 {
+            spans[order[start] as usize].standing = Standing::ConflictingFirst;
         }
         start = end;
     }
