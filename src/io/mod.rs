@@ -13,6 +13,6 @@ mod records;
 pub use detect::{Undetected, detect};
 pub use inputs::{Input, InputProblem, Inputs, UsageError, resolve};
 pub use layout::{Compression, Framing, Layout};
-pub use folder::{NotOurs, prepare};
+pub use folder::{NotOurs, Stage, check, replaces};
 pub use output::{AtomicFile, RecordWriter, atomic_write};
 pub use records::{MAX_RECORD, ProblemKind, Record, RecordProblem, Records};
