@@ -1,5 +1,7 @@
 //! The command line: what users type, and what they are told.
 
+#![allow(clippy::disallowed_methods, reason = "this is where users type and are told")]
+
 use std::io::{IsTerminal, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;

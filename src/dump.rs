@@ -124,7 +124,10 @@ impl Dump {
         (0u32..).zip(&order).for_each(|(new, &old)| place[old as usize] = new);
         self.resources = order.iter().map(|&old| std::mem::take(&mut self.resources[old as usize])).collect();
         self.spans.iter_mut().for_each(|span| span.resource = place[span.resource as usize]);
-        self.by_fingerprint.values_mut().chain(self.by_content.values_mut()).for_each(|old| *old = place[*old as usize]);
+        self.by_fingerprint
+            .values_mut()
+            .chain(self.by_content.values_mut())
+            .for_each(|old| *old = place[*old as usize]);
     }
 
     /// Distinct resources' values of one attribute; empty where it is missing.

@@ -67,7 +67,8 @@ const WITNESSES: [(&str, &[&str]); 5] = [
 ];
 
 /// Values that many machines carry.
-const JUNK: [&str; 8] = ["", "localhost", "unknown", "minikube", "docker-desktop", "kind-control-plane", "127.0.0.1", "::1"];
+const JUNK: [&str; 8] =
+    ["", "localhost", "unknown", "minikube", "docker-desktop", "kind-control-plane", "127.0.0.1", "::1"];
 
 fn get<'a>(attributes: &'a Attributes, key: &str) -> Option<&'a str> {
     // A key given twice: the last one wins.
@@ -164,10 +165,8 @@ pub fn identify(resources: &[Attributes], keys: &[String]) -> Identity {
     for (index, clock) in identity.clocks.iter().enumerate() {
         identity.values.entry(clock.name.clone()).or_default().insert(ClockId(index as u32));
     }
-    identity.untrusted = untrusted
-        .into_iter()
-        .map(|((attribute, value), reason)| (attribute.to_owned(), value, reason))
-        .collect();
+    identity.untrusted =
+        untrusted.into_iter().map(|((attribute, value), reason)| (attribute.to_owned(), value, reason)).collect();
     identity
 }
 
@@ -206,7 +205,8 @@ fn tokens(
         }
         let values: Option<Vec<&str>> = rule.attributes.iter().map(|key| get(attributes, key)).collect();
         let Some(values) = values else { continue };
-        let is_vm = |value: &str| ["/instances/", "virtualMachines", ":instance/"].iter().any(|part| value.contains(part));
+        let is_vm =
+            |value: &str| ["/instances/", "virtualMachines", ":instance/"].iter().any(|part| value.contains(part));
         if values.iter().any(|value| is_junk(value))
             || (rule.name == "cloud.resource_id" && !values.iter().all(|value| is_vm(value)))
             || untrusted.contains_key(&(rule.name, values.join("/")))

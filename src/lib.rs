@@ -7,6 +7,8 @@
 //! Sign, everywhere: an *offset* is a clock's reading less the reference clock's reading at the same
 //! instant. Positive is ahead; corrected time = reading − offset.
 
+#![cfg_attr(not(test), warn(clippy::disallowed_methods, clippy::disallowed_types))]
+
 pub mod cli;
 pub mod clock;
 pub mod correct;

@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 use crate::clock::{Clock, ClockId, ClockMap, ClockState, LocalTime, Use};
-use crate::correct::{self, Corrected, EndHabit, Recorded};
+use crate::correct::{self, Corrected, EndHabit, Recorded, Sides};
 use crate::dump::Dump;
 use crate::estimate::{self, Estimate, Evidence};
 use crate::fix::{self, FileRead, Outputs, Reading, Written};
@@ -46,8 +46,9 @@ pub fn fix(settings: &Fix, stdin: &mut dyn std::io::Read, mut progress: impl FnM
 
     let (spans, pairing) = paired(&dump, &identity);
     let evidence = evidence(&identity, &pairing);
-    let estimate = estimate::clocks(&evidence, &reach(&spans, &identity), &estimate_settings(settings, reference));
-    let corrected = corrected(&dump, &spans, &estimate.map);
+    let mut estimate = estimate::clocks(&evidence, &reach(&spans, &identity), &estimate_settings(settings, reference));
+    let corrected = corrected(&dump, &spans, &pairing, &estimate.map);
+    count_straddling(&mut estimate.map, &spans, &corrected);
 
     let stage = io::Stage::begin(&settings.out, settings.force).map_err(usage)?;
     let known = Known { dump, identity, spans, pairing, estimate, corrected };
@@ -68,7 +69,10 @@ fn refuse(settings: &Fix, inputs: &[Input]) -> Result<()> {
     }
     if let Some((first, second, path)) = outputs(settings, &settings.out).collision(inputs) {
         let (first, second, path) = (name(first), name(second), path.display());
-        return Err(Usage(format!("{first} and {second} would both be written to {path}; rename one, or write them in two runs")).into());
+        return Err(Usage(format!(
+            "{first} and {second} would both be written to {path}; rename one, or write them in two runs"
+        ))
+        .into());
     }
     Ok(())
 }
@@ -129,7 +133,9 @@ fn named(name: &str, identity: &Identity) -> Result<ClockId> {
     let display = |id: &ClockId| format!("`{}`", identity.clocks[id.0 as usize].name);
     match meant.as_slice() {
         [one] => Ok(*one),
-        [] if identity.clocks.is_empty() => Err(Usage(format!("--reference {name}: the dump has no spans, so no clocks")).into()),
+        [] if identity.clocks.is_empty() => {
+            Err(Usage(format!("--reference {name}: the dump has no spans, so no clocks")).into())
+        }
         [] => {
             let mut near: Vec<&Clock> = identity.clocks.iter().collect();
             near.sort_by_key(|clock| (distance(&clock.name, name), &clock.name));
@@ -187,7 +193,7 @@ fn evidence(identity: &Identity, pairing: &Pairing) -> Evidence {
 /// First and last start of each clock's spans.
 fn reach(spans: &[Paired], identity: &Identity) -> Vec<Option<(LocalTime, LocalTime)>> {
     let mut reach: Vec<Option<(LocalTime, LocalTime)>> = vec![None; identity.clocks.len()];
-    for span in spans.iter().filter(|span| !pair::is_broken(span.head.start)) {
+    for span in spans.iter().filter(|span| !span.head.start.is_broken()) {
         let start = span.head.start;
         let range = reach[span.clock.0 as usize].get_or_insert((start, start));
         *range = (range.0.min(start), range.1.max(start));
@@ -199,17 +205,31 @@ fn habits(dump: &Dump) -> Vec<EndHabit> {
     dump.attribute("telemetry.sdk.language").iter().map(|name| EndHabit::of_language(Some(name))).collect()
 }
 
-fn corrected(dump: &Dump, spans: &[Paired], map: &ClockMap) -> Vec<Corrected> {
+fn corrected(dump: &Dump, spans: &[Paired], pairing: &Pairing, map: &ClockMap) -> Vec<Corrected> {
     let habits = habits(dump);
-    let one = |span: &Paired| {
-        let ends = habits[span.resource as usize];
-        correct::span(Recorded { start: span.head.start, end: span.head.end, ends }, map.model(span.clock))
-    };
-    let mut corrected: Vec<Corrected> = spans.iter().map(one).collect();
+    let recorded =
+        |span: &Paired| Recorded { start: span.head.start, end: span.head.end, ends: habits[span.resource as usize] };
+    let recorded: Vec<Recorded> = spans.iter().map(recorded).collect();
+    let clocks: Vec<ClockId> = spans.iter().map(|span| span.clock).collect();
+    let sides = correct::sides(&recorded, &clocks, &pairing.parents, map);
+    let one = |((span, clock), sides): ((&Recorded, &ClockId), &Sides)| correct::span(*span, map.model(*clock), *sides);
+    let mut corrected: Vec<Corrected> = recorded.iter().zip(&clocks).zip(&sides).map(one).collect();
+    // A copy has no parent of its own; it goes where the span goes that stands for it.
+    pairing.copies.iter().for_each(|&(copy, of)| corrected[copy as usize] = corrected[of as usize]);
     for (span, before) in &dump.corrected_before {
         corrected[*span as usize] = *before;
     }
     corrected
+}
+
+/// Spans that began before a step of their clock and ended after it.
+fn count_straddling(map: &mut ClockMap, spans: &[Paired], corrected: &[Corrected]) {
+    for (span, corrected) in spans.iter().zip(corrected).filter(|(span, _)| span.standing != Standing::Duplicate) {
+        for step in &mut map.models[span.clock.0 as usize].steps {
+            let at = step.at.nanos();
+            step.spans_straddling += i64::from(corrected.start < at && at < corrected.end);
+        }
+    }
 }
 
 fn problems(found: &io::Inputs, files: &[FileRead], unwritten: Vec<(usize, String)>) -> Vec<(FileSummary, bool)> {
@@ -218,11 +238,12 @@ fn problems(found: &io::Inputs, files: &[FileRead], unwritten: Vec<(usize, Strin
         (FileSummary { file: problem.input.display().to_string(), problem: problem.reason.clone() }, true)
     });
     let unread = found.inputs.iter().zip(files).flat_map(|(input, file)| {
-        file.problems.iter().map(move |(problem, fails)| (FileSummary { file: name(input), problem: problem.clone() }, *fails))
+        file.problems
+            .iter()
+            .map(move |(problem, fails)| (FileSummary { file: name(input), problem: problem.clone() }, *fails))
     });
-    let unwritten = unwritten
-        .into_iter()
-        .map(|(input, problem)| (FileSummary { file: name(&found.inputs[input]), problem }, true));
+    let unwritten =
+        unwritten.into_iter().map(|(input, problem)| (FileSummary { file: name(&found.inputs[input]), problem }, true));
     missing.chain(unread).chain(unwritten).collect()
 }
 
@@ -263,10 +284,9 @@ impl Known {
     ) -> Result<Outcome> {
         let models = &self.estimate.map.models;
         let set_aside = |exchange| self.estimate.set_aside.contains(&exchange);
-        let (edges, links, tally) =
-            report::of_edges(&self.spans, &self.corrected, &self.pairing, set_aside, |clock| {
-                models[clock.0 as usize].group
-            });
+        let (edges, links, tally) = report::of_edges(&self.spans, &self.corrected, &self.pairing, set_aside, |clock| {
+            models[clock.0 as usize].group
+        });
         let mut findings = edges;
         findings.extend(report::of_oddities(&self.spans, &self.pairing.oddities));
         findings.extend(report::of_times(&self.spans, &self.corrected));

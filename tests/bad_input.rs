@@ -25,7 +25,12 @@ impl Told {
     fn check(&self, exit: i32, says: &[&str]) {
         assert_eq!(self.exit, Some(exit), "{}\n{}", self.stdout, self.stderr);
         for words in says {
-            assert!(self.stdout.contains(words) || self.stderr.contains(words), "not said: {words}\n{}\n{}", self.stdout, self.stderr);
+            assert!(
+                self.stdout.contains(words) || self.stderr.contains(words),
+                "not said: {words}\n{}\n{}",
+                self.stdout,
+                self.stderr
+            );
         }
     }
 }
@@ -90,8 +95,11 @@ impl Place {
 /// A record of one span with these members, on a line of its own.
 fn line(members: &str) -> String {
     let attributes = |key: &str, value: &str| format!(r#"{{"key":"{key}","value":{{"stringValue":"{value}"}}}}"#);
-    let resource = [attributes("host.name", "alpha"), attributes("host.id", "a1"), attributes("service.name", "shop")].join(",");
-    format!(r#"{{"resourceSpans":[{{"resource":{{"attributes":[{resource}]}},"scopeSpans":[{{"spans":[{{{members}}}]}}]}}]}}"#) + "\n"
+    let resource =
+        [attributes("host.name", "alpha"), attributes("host.id", "a1"), attributes("service.name", "shop")].join(",");
+    format!(
+        r#"{{"resourceSpans":[{{"resource":{{"attributes":[{resource}]}},"scopeSpans":[{{"spans":[{{{members}}}]}}]}}]}}"#
+    ) + "\n"
 }
 
 fn span_at(number: u64, start: u64, end: u64) -> String {
@@ -119,7 +127,10 @@ fn check(dump: &[u8], exit: i32, says: &[&str], spans: u64, findings: &[(&str, u
     assert_eq!(summary["spans"], spans, "{summary}");
     assert_eq!(rows(&traces(&place.path("out")), &[]).len() as u64, spans);
     let found = summary["findings"].as_object().unwrap();
-    assert!(found.iter().map(|(kind, count)| (kind.as_str(), count.as_u64().unwrap())).eq(findings.iter().copied()), "{summary}");
+    assert!(
+        found.iter().map(|(kind, count)| (kind.as_str(), count.as_u64().unwrap())).eq(findings.iter().copied()),
+        "{summary}"
+    );
     place
 }
 
@@ -155,10 +166,14 @@ fn bytes_that_are_nothing_are_refused_by_name() {
 #[test]
 fn ids_that_are_none_are_found_and_their_spans_kept() {
     let with = |trace: &str, span: &str| {
-        line(&format!(r#""traceId":"{trace}","spanId":"{span}","startTimeUnixNano":"{NOON}","endTimeUnixNano":"{NOON}""#))
+        line(&format!(
+            r#""traceId":"{trace}","spanId":"{span}","startTimeUnixNano":"{NOON}","endTimeUnixNano":"{NOON}""#
+        ))
     };
     let (trace, zero) = ("7".repeat(32), "0".repeat(32));
-    for (trace, span) in [("abcd", "7777777777777777"), (&trace, "77"), (&zero, "7777777777777777"), (&trace, &zero[..16]), ("", "")] {
+    for (trace, span) in
+        [("abcd", "7777777777777777"), (&trace, "77"), (&zero, "7777777777777777"), (&trace, &zero[..16]), ("", "")]
+    {
         check(with(trace, span).as_bytes(), 0, &[], 1, &[("invalid_id", 1)]);
     }
 }
@@ -188,7 +203,10 @@ fn an_end_before_its_start_is_recovered() {
     let place = check(span_at(1, NOON + 9, NOON).as_bytes(), 0, &[], 1, &[("end_before_start", 1)]);
     let written = String::from_utf8(place.same("dump")).unwrap();
     assert!(written.contains(&format!("\"endTimeUnixNano\":\"{}\"", NOON + 9)), "{written}");
-    assert!(written.contains(&format!("\"unskew.original_end_unix_nano\",\"value\":{{\"intValue\":\"{NOON}\"}}")), "{written}");
+    assert!(
+        written.contains(&format!("\"unskew.original_end_unix_nano\",\"value\":{{\"intValue\":\"{NOON}\"}}")),
+        "{written}"
+    );
 }
 
 #[test]
@@ -209,7 +227,9 @@ fn an_invalid_record_between_others_is_told_and_passes_as_it_is() {
 fn a_long_line_is_passed_over_or_read_as_the_limit_says() {
     let long = line(&format!(
         r#""traceId":"{:032x}","spanId":"{:016x}","startTimeUnixNano":"{NOON}","endTimeUnixNano":"{NOON}","name":"{}""#,
-        1, 1, "x".repeat(100 << 20)
+        1,
+        1,
+        "x".repeat(100 << 20)
     ));
     let place = Place::with(&[("dump", (good(1) + &long + &good(2)).as_bytes())]);
     let told = place.run("fix dump --out out --max-record 1MiB");
@@ -232,7 +252,8 @@ fn a_bomb_takes_no_more_memory_than_its_limit() {
         packed.write_all(bytes).unwrap();
         packed.finish().unwrap()
     };
-    let gzip = [member(before.as_bytes()), member(&vec![b' '; 1 << 20]).repeat(200), member(b"\"}]}]}]}\n{}\n")].concat();
+    let gzip =
+        [member(before.as_bytes()), member(&vec![b' '; 1 << 20]).repeat(200), member(b"\"}]}]}]}\n{}\n")].concat();
     let zstd = |bytes: &[u8]| zstd::encode_all(bytes, 1).unwrap();
     let blank = [&vec![b'\n'; 200 << 20][..], rest.as_bytes()].concat();
     for (what, bytes, exit, says) in [
@@ -284,12 +305,16 @@ fn one_missing_file_does_not_stop_nine() {
 fn a_reference_that_is_none_or_several_is_refused_with_the_nearest() {
     let two = good(1) + &good(2).replace("alpha", "alpine").replace("a1", "b2");
     let place = Place::with(&[("dump", two.as_bytes()), ("empty", b"{}\n")]);
-    place.run("fix dump --out out --reference alpxa").check(2, &["--reference alpxa", "the nearest are `alpha`, `alpine`"]);
+    place
+        .run("fix dump --out out --reference alpxa")
+        .check(2, &["--reference alpxa", "the nearest are `alpha`, `alpine`"]);
     place.run("fix empty --out out --reference alpha").check(2, &["no spans, so no clocks"]);
     // Two machines on one address.
     let ip = r#"{"key":"host.ip","value":{"stringValue":"10.0.0.7"}},{"key":"host.name""#;
     place.write("dump", two.replace(r#"{"key":"host.name""#, ip).as_bytes());
-    place.run("fix dump --out out --reference 10.0.0.7").check(2, &["several clocks go by that", "`alpha`", "`alpine`"]);
+    place
+        .run("fix dump --out out --reference 10.0.0.7")
+        .check(2, &["several clocks go by that", "`alpha`", "`alpine`"]);
     assert!(!place.path("out").exists());
     place.run("fix dump --out out --reference alpha").check(0, &[]);
 }
@@ -370,7 +395,9 @@ fn standard_input_is_read_like_a_file() {
 #[test]
 fn a_reader_that_is_gone_is_no_error() {
     let place = Place::with(&[("dump", good(1).as_bytes())]);
-    for (arguments, exit) in [("fix dump --out out", 0), ("report out", 0), ("report out --json", 0), ("fix gone --out new", 1)] {
+    for (arguments, exit) in
+        [("fix dump --out out", 0), ("report out", 0), ("report out --json", 0), ("fix gone --out new", 1)]
+    {
         let mut command = place.command(arguments);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         drop((child.stdout.take(), child.stderr.take()));

@@ -15,13 +15,13 @@ use prost::Message;
 use serde_json::Value as Json;
 use unskew::settings::{Annotate, Fix, Write};
 
-use common::{FLEET, batches, fix, fleet, ints, lines, prefixed, records, rows, settings, texts, traces};
+use common::{FLEET, batches, fix, fleet, ints, lines, prefixed, records, rows, settings, stepping, texts, traces};
 
 const TABLES: [&str; 5] = ["clocks", "offsets", "links", "steps", "exchanges"];
 
 /// A fleet's records, with an event and a link here and there, and times that say nothing.
 fn requests() -> Vec<Vec<u8>> {
-    let simulated = fleet(FLEET);
+    let simulated = fleet(&stepping());
     let requests = records(&simulated.protobuf.unwrap());
     let mut number = 0;
     let mut made = Vec::new();
@@ -92,17 +92,21 @@ fn skew(out: &Path) -> BTreeMap<String, Vec<u8>> {
     let table = |name: &str| out.join(format!("skew/{name}.parquet"));
     let mut tables: BTreeMap<String, Vec<u8>> =
         TABLES.iter().map(|name| ((*name).to_owned(), fs::read(table(name)).unwrap())).collect();
-    let findings: Vec<String> = rows(&table("findings"), &[]).into_iter().filter(|row| !row.contains(" | duplicate | ")).collect();
+    let findings: Vec<String> =
+        rows(&table("findings"), &[]).into_iter().filter(|row| !row.contains(" | duplicate | ")).collect();
     tables.insert("findings".to_owned(), findings.join("\n").into_bytes());
     tables
 }
 
 fn shuffled<T: Clone>(items: &[T]) -> Vec<T> {
     let mut state = 0x9E37_79B9_7F4A_7C15_u64;
-    let mut keyed: Vec<(u64, &T)> = items.iter().map(|item| {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 20, item)
-    }).collect();
+    let mut keyed: Vec<(u64, &T)> = items
+        .iter()
+        .map(|item| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 20, item)
+        })
+        .collect();
     keyed.sort_by_key(|(key, _)| *key);
     keyed.into_iter().map(|(_, item)| item.clone()).collect()
 }
@@ -120,7 +124,8 @@ fn order_copies_sharding_and_threads_decide_nothing() {
     let copied = shuffled(&[&mixed[..], &mixed[..mixed.len() / 10], &mixed[..3]].concat());
     let fifths: Vec<Vec<u8>> = mixed.chunks(mixed.len().div_ceil(5)).map(prefixed).collect();
     assert_eq!(fifths.len(), 5);
-    for (name, files) in [("shuffled", vec![prefixed(&mixed)]), ("copied", vec![prefixed(&copied)]), ("split", fifths)] {
+    for (name, files) in [("shuffled", vec![prefixed(&mixed)]), ("copied", vec![prefixed(&copied)]), ("split", fifths)]
+    {
         for threads in [1, 2] {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             let name = format!("{name} on {threads}");
@@ -138,7 +143,7 @@ fn order_copies_sharding_and_threads_decide_nothing() {
 #[test]
 fn json_and_protobuf_are_corrected_alike() {
     let folder = tempfile::tempdir().unwrap();
-    let simulated = fleet(FLEET);
+    let simulated = fleet(&stepping());
     let times = |name: &str, file: Vec<u8>| {
         let out = run_over(folder.path(), name, &[file], |_| ());
         rows(&traces(&out), &[]).into_iter().collect::<BTreeSet<_>>()
@@ -186,8 +191,10 @@ fn restored(data: &[u8]) -> TracesData {
             Some(original) => original as u64,
             None => (written as i64 + offset) as u64,
         };
-        span.start_time_unix_nano = back(span.start_time_unix_nano, mark(&span.attributes, "unskew.original_start_unix_nano"));
-        span.end_time_unix_nano = back(span.end_time_unix_nano, mark(&span.attributes, "unskew.original_end_unix_nano"));
+        span.start_time_unix_nano =
+            back(span.start_time_unix_nano, mark(&span.attributes, "unskew.original_start_unix_nano"));
+        span.end_time_unix_nano =
+            back(span.end_time_unix_nano, mark(&span.attributes, "unskew.original_end_unix_nano"));
         for event in &mut span.events {
             let original = mark(&event.attributes, "unskew.original_time_unix_nano");
             // No time at all is no field on the wire.
@@ -237,8 +244,8 @@ fn timeless_json(line: &[u8]) -> String {
 #[test]
 fn json_lines_differ_in_times_only() {
     let folder = tempfile::tempdir().unwrap();
-    let json = fleet(FLEET).json.unwrap();
-    let bare = run_over(folder.path(), "bare", &[json.clone()], |fix| fix.annotate = Annotate::None);
+    let json = fleet(&stepping()).json.unwrap();
+    let bare = run_over(folder.path(), "bare", std::slice::from_ref(&json), |fix| fix.annotate = Annotate::None);
     let bare = fs::read(bare.join("corrected/0")).unwrap();
     assert!(bare != json);
     for (line, written) in lines(&json).iter().zip(lines(&bare)) {
@@ -303,7 +310,10 @@ fn a_second_run_moves_nothing_and_tells_the_same() {
     // What is wrong, and what was made of it, is told as before; only nothing moved this time.
     let findings = |out: &Path| rows(&out.join("skew/findings.parquet"), &[]);
     assert_eq!(findings(&first), findings(&second));
-    assert_eq!(fs::read(first.join("skew/offsets.parquet")).unwrap(), fs::read(second.join("skew/offsets.parquet")).unwrap());
+    assert_eq!(
+        fs::read(first.join("skew/offsets.parquet")).unwrap(),
+        fs::read(second.join("skew/offsets.parquet")).unwrap()
+    );
 }
 
 /// Written and original times of all events, in order.
@@ -334,7 +344,8 @@ fn corrected_times_keep_their_order_and_ends_come_after_starts() {
     let (mut moved, mut recovered) = (0, 0);
     for batch in batches(&traces(&out)) {
         let (start, end) = (ints(&batch, "start_unix_nano"), ints(&batch, "end_unix_nano"));
-        let (original, original_end) = (ints(&batch, "original_start_unix_nano"), ints(&batch, "original_end_unix_nano"));
+        let (original, original_end) =
+            (ints(&batch, "original_start_unix_nano"), ints(&batch, "original_end_unix_nano"));
         let (offset, duration) = (ints(&batch, "offset_ns"), ints(&batch, "duration_ns"));
         let correction = texts(&batch, "correction");
         for (row, clock) in texts(&batch, "clock").into_iter().enumerate() {
@@ -353,4 +364,3 @@ fn corrected_times_keep_their_order_and_ends_come_after_starts() {
         assert!(starts.is_sorted_by_key(|(_, written)| *written), "{clock}: spans change places");
     }
 }
-

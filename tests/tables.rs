@@ -64,10 +64,7 @@ const TABLES: [(&str, &str); 7] = [
          early_ends set_aside min_round_trip_ns? p50_round_trip_ns? p99_round_trip_ns? asymmetry_ns? inversions_before \
          inversions_after worst_inversion_ns?",
     ),
-    (
-        "skew/steps",
-        "clock:text time_unix_nano time:time kind:text duration_ns size_ns uncertainty_ns spans_straddling",
-    ),
+    ("skew/steps", "clock:text time_unix_nano time:time kind:text duration_ns size_ns uncertainty_ns spans_straddling"),
     (
         "skew/findings",
         "trace_id:text? span_id:text? parent_span_id:text? clock:text? parent_clock:text? service_name:text? kind:text \
@@ -138,7 +135,10 @@ fn every_table_has_its_columns() {
         let entries = metadata.key_value_metadata().unwrap();
         let value = |key: &str| entries.iter().find(|entry| entry.key == key).and_then(|entry| entry.value.as_deref());
         assert_eq!(value("unskew.schema_version"), Some("1"));
-        assert_eq!(value("unskew.table"), table.split('/').next_back().map(|name| if name.starts_with("part") { "traces" } else { name }));
+        assert_eq!(
+            value("unskew.table"),
+            table.split('/').next_back().map(|name| if name.starts_with("part") { "traces" } else { name })
+        );
         assert!(value("unskew.sign_convention").unwrap().contains("positive is ahead"));
         assert_eq!(value("unskew.reference"), Some("gateway-1"));
         let told: serde_json::Value = serde_json::from_str(value("unskew.settings").unwrap()).unwrap();
@@ -151,7 +151,13 @@ fn tables_in(folder: &Path) -> usize {
     fs::read_dir(folder)
         .unwrap()
         .map(|entry| entry.unwrap().path())
-        .map(|path| if path.is_dir() { tables_in(&path) } else { usize::from(path.extension().is_some_and(|it| it == "parquet")) })
+        .map(|path| {
+            if path.is_dir() {
+                tables_in(&path)
+            } else {
+                usize::from(path.extension().is_some_and(|it| it == "parquet"))
+            }
+        })
         .sum()
 }
 

@@ -8,12 +8,15 @@ use super::LocalTime;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ClockId(pub u32);
 
+/// Behind the protocol of calls whose client span is missing: a server directly under a server.
+pub const WITHOUT_CLIENT: &str = " without client span";
+
 /// What kind of call it is: calls of one class are timed alike.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct CallClass {
     pub client_service: String,
     pub server_service: String,
-    /// `http`, `grpc`, `messaging`, `other`; a call seen without its client span has ` without client span` behind it.
+    /// `http`, `grpc`, `messaging`, `other`; [`WITHOUT_CLIENT`] may stand behind it.
     pub protocol: String,
 }
 

@@ -8,7 +8,7 @@ mod model;
 mod quantity;
 mod time;
 
-pub use exchange::{CallClass, ClockId, Exchange, Link, Use};
+pub use exchange::{CallClass, ClockId, Exchange, Link, Use, WITHOUT_CLIENT};
 pub use model::{Clock, ClockMap, ClockModel, ClockState, Knot, Segment, Step, StepKind};
 pub use quantity::{ErrorBound, FrequencyError, Offset};
 pub use time::{LocalTime, ReferenceTime};

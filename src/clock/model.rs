@@ -50,6 +50,11 @@ impl Segment {
         self.interpolate(local, |knot| knot.offset_ns)
     }
 
+    /// The offset to take off at a local time, in ns: 0 where the segment is left whole.
+    pub fn applied_at(&self, local: LocalTime) -> i64 {
+        if self.moved { self.offset_at(local) } else { 0 }
+    }
+
     /// Half-width of the estimate's 95 % interval at a local time, in ns.
     pub fn uncertainty_at(&self, local: LocalTime) -> i64 {
         self.interpolate(local, |knot| knot.uncertainty_ns)

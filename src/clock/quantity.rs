@@ -6,7 +6,7 @@ use std::fmt;
 ///
 /// ```
 /// # use unskew::clock::Offset;
-/// assert_eq!(Offset::ahead_ns(-800_000).to_string(), "0.8 ms behind");
+/// assert_eq!(Offset::ahead_ns(-800_000).to_string(), "800 µs behind");
 /// assert_eq!(Offset::ahead_ns(2_150_000_000).to_string(), "2.15 s ahead");
 /// assert_eq!(Offset::ahead_ns(0).to_string(), "0 ns ahead");
 /// ```
@@ -100,7 +100,13 @@ impl fmt::Display for Span {
             36_000_000_000_000..864_000_000_000_000 => (nanos / 3600e9, "h"),
             _ => (nanos / 86_400e9, "days"),
         };
-        let digits = if value >= 100.0 { 0 } else if value >= 10.0 { 1 } else { 2 };
+        let digits = if value >= 100.0 {
+            0
+        } else if value >= 10.0 {
+            1
+        } else {
+            2
+        };
         let text = format!("{value:.digits$}");
         let text = if digits > 0 { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
         write!(f, "{text} {unit}")

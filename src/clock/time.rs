@@ -55,5 +55,13 @@ macro_rules! instant {
     };
 }
 
+impl LocalTime {
+    /// Whether a time is so near 1970, or so far off, that it says nothing: missing, or corrupt.
+    pub fn is_broken(self) -> bool {
+        const DAY_NS: i64 = 86_400_000_000_000;
+        self.0.abs() < DAY_NS || self == Self::MAX
+    }
+}
+
 instant!(LocalTime);
 instant!(ReferenceTime);

@@ -3,8 +3,11 @@
 //! In come what the clock's model says and how the SDK stamped the end; out go new times, by how much and how sure.
 //! Within a segment all spans move alike, so the order of events on one clock never changes.
 
+mod sides;
+
+pub use sides::{Sides, sides};
+
 use crate::clock::{ClockModel, ClockState, LocalTime};
-use crate::pair::is_broken;
 
 /// Which clock an SDK reads for a span's end (SPEC: how each SDK times a span).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -81,14 +84,14 @@ pub struct Corrected {
     pub segment: Option<usize>,
 }
 
-/// What to write for one span.
-pub fn span(recorded: Recorded, model: &ClockModel) -> Corrected {
+/// What to write for one span whose start and end are on these sides of its clock's steps.
+pub fn span(recorded: Recorded, model: &ClockModel, sides: Sides) -> Corrected {
     let Recorded { start, end, .. } = recorded;
     // A missing or corrupt time says nothing of its partner either: neither is touched.
-    if is_broken(start) || is_broken(end) {
+    if start.is_broken() || end.is_broken() {
         return untouched(recorded, Correction::NoEvidence, None, None);
     }
-    let corrected = by_model(recorded, model);
+    let corrected = by_model(recorded, model, sides);
     let is_told = |nanos| (0..i64::MAX).contains(&nanos);
     let corrected = if is_told(corrected.start) && is_told(corrected.end) {
         corrected
@@ -96,7 +99,7 @@ pub fn span(recorded: Recorded, model: &ClockModel) -> Corrected {
         untouched(recorded, Correction::NoEvidence, None, None)
     };
     if end < start {
-        Corrected { end: corrected.start, correction: Correction::Recovered, ..corrected }
+        Corrected { end: corrected.end.max(corrected.start), correction: Correction::Recovered, ..corrected }
     } else {
         Corrected { end: corrected.end.max(corrected.start), ..corrected }
     }
@@ -112,25 +115,25 @@ fn untouched(
     Corrected { start, end, offset_ns: 0, uncertainty_ns, correction, segment }
 }
 
-fn by_model(recorded: Recorded, model: &ClockModel) -> Corrected {
+fn by_model(recorded: Recorded, model: &ClockModel, sides: Sides) -> Corrected {
     let Recorded { start, end, ends } = recorded;
-    let Some(index) = model.segment_at(start) else {
+    let Some(here) = model.segments.get(sides.start) else {
         return untouched(recorded, Correction::NoEvidence, None, None);
     };
-    let (here, segment) = (&model.segments[index], Some(index));
+    let segment = Some(sides.start);
     if model.state == ClockState::Reference {
         untouched(recorded, Correction::Reference, Some(0), segment)
-    } else if here.moved {
-        let offset_ns = here.offset_at(start);
+    } else if here.moved || model.segments.get(sides.end).is_some_and(|there| there.moved) {
+        let offset_ns = here.applied_at(start);
         let end_offset = match ends {
             EndHabit::Monotonic => offset_ns,
-            EndHabit::Wall => here.offset_at(end),
+            EndHabit::Wall => model.segments.get(sides.end).map_or(offset_ns, |there| there.applied_at(end)),
         };
         Corrected {
             start: start.plus(-offset_ns).nanos(),
             end: end.plus(-end_offset).nanos(),
             offset_ns,
-            uncertainty_ns: Some(here.uncertainty_at(start)),
+            uncertainty_ns: Some(here.uncertainty_at(start).saturating_add(sides.doubt_ns)),
             correction: Correction::Moved,
             segment,
         }
@@ -147,7 +150,7 @@ fn by_model(recorded: Recorded, model: &ClockModel) -> Corrected {
 pub fn event(time: LocalTime, recorded: Recorded, corrected: &Corrected, model: &ClockModel) -> i64 {
     let moved = corrected.segment.map(|index| &model.segments[index]).filter(|segment| segment.moved);
     match moved {
-        Some(segment) if !is_broken(time) => {
+        Some(segment) if !time.is_broken() => {
             let offset_ns = match recorded.ends {
                 EndHabit::Monotonic => corrected.offset_ns,
                 EndHabit::Wall => segment.offset_at(time),
@@ -183,9 +186,10 @@ mod tests {
 
     fn check(state: ClockState, moved: bool, ends: EndHabit, (start, end): (i64, i64), expected: &str) {
         let at = |after| LocalTime::from_nanos(NOON + after);
-        let found = span(Recorded { start: at(start), end: at(end), ends }, &model(state, moved));
+        let found = span(Recorded { start: at(start), end: at(end), ends }, &model(state, moved), Sides::default());
         let (start, end) = (found.start - NOON, found.end - NOON);
-        let text = format!("{start}..{end} off {} ± {:?} {}", found.offset_ns, found.uncertainty_ns, found.correction.name());
+        let text =
+            format!("{start}..{end} off {} ± {:?} {}", found.offset_ns, found.uncertainty_ns, found.correction.name());
         assert_eq!(text, expected);
     }
 
@@ -213,7 +217,13 @@ mod tests {
 
     #[test]
     fn times_near_1970_are_never_moved() {
-        check(ClockState::Corrected, true, EndHabit::Wall, (123_000_000 - NOON, 5), "-1699999999877000000..5 off 0 ± None no_evidence");
+        check(
+            ClockState::Corrected,
+            true,
+            EndHabit::Wall,
+            (123_000_000 - NOON, 5),
+            "-1699999999877000000..5 off 0 ± None no_evidence",
+        );
     }
 
     #[test]
@@ -232,11 +242,11 @@ mod tests {
         model.segments[0].knots.truncate(1);
         let early = LocalTime::from_nanos(NOON / 2);
         let recorded = Recorded { start: early, end: early, ends: EndHabit::Monotonic };
-        let found = span(recorded, &model);
+        let found = span(recorded, &model, Sides::default());
         assert_eq!((found.start, found.offset_ns, found.correction), (NOON / 2, 0, Correction::NoEvidence));
         let noon = LocalTime::from_nanos(NOON);
         let recorded = Recorded { start: noon, end: noon, ends: EndHabit::Monotonic };
-        assert_eq!(event(early, recorded, &span(recorded, &model), &model), NOON / 2);
+        assert_eq!(event(early, recorded, &span(recorded, &model, Sides::default()), &model), NOON / 2);
     }
 
     #[test]
@@ -245,7 +255,7 @@ mod tests {
         let at = |after| LocalTime::from_nanos(NOON + after);
         for (ends, expected) in [(EndHabit::Monotonic, 7_998_500_000), (EndHabit::Wall, 7_998_200_000)] {
             let recorded = Recorded { start: at(5_000_000_000), end: at(9_000_000_000), ends };
-            let corrected = span(recorded, &model);
+            let corrected = span(recorded, &model, Sides::default());
             assert_eq!(event(at(8_000_000_000), recorded, &corrected, &model) - NOON, expected);
         }
     }

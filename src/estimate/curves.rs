@@ -6,14 +6,18 @@ use super::solve::Block;
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Break {
     pub(super) clock: u32,
-    /// Where it begins and ends, in knots; equal for a step.
+    /// Where it begins and ends, in knots of reference time; equal for a step.
     pub(super) from: f64,
     pub(super) to: f64,
+    /// About how large it is, ns: the deviation of its prior.
+    pub(super) size: f64,
+    /// A smaller one is within what single delays spread over, ns.
+    pub(super) least: f64,
 }
 
 impl Break {
     /// The share of the break's size that has come to pass at a place on the grid.
-    fn share(&self, at: f64) -> f64 {
+    pub(super) fn share(&self, at: f64) -> f64 {
         if at < self.from {
             0.0
         } else if at >= self.to {
@@ -119,7 +123,10 @@ mod tests {
 
     #[test]
     fn a_curve_is_what_its_terms_add_up_to() {
-        let breaks = vec![Break { clock: 1, from: 4.5, to: 4.5 }, Break { clock: 1, from: 5.0, to: 7.0 }];
+        let breaks = vec![
+            Break { clock: 1, from: 4.5, to: 4.5, size: 1.0, least: 0.0 },
+            Break { clock: 1, from: 5.0, to: 7.0, size: 1.0, least: 0.0 },
+        ];
         let mut curves = Curves::new(&[None, Some((3, 8)), Some((2, 2))], breaks, 0);
         curves.values = vec![1.0, 4.0, 9.0, 16.0, 25.0, 36.0, 7.0, 100.0, 1_000.0];
         for clock in 0..3 {

@@ -85,7 +85,7 @@ pub struct Evidence {
     pub clocks: Vec<String>,
     /// Sorted.
     pub classes: Vec<CallClass>,
-    /// In order of link, side, bucket, gap and exchange; at most [`KEPT`] per bucket.
+    /// In order of link, side, bucket, gap and exchange; at most `KEPT` per bucket.
     pub readings: Vec<Reading>,
 }
 
@@ -192,7 +192,7 @@ mod tests {
             response_received: LocalTime::from_nanos(sent + out + 1_000 + back),
             client_quantum_ns: quantum,
             server_quantum_ns: 1,
-            counts: if id % 7 == 0 { Use::ForwardOnly } else { Use::TwoSided },
+            counts: if id.is_multiple_of(7) { Use::ForwardOnly } else { Use::TwoSided },
         }
     }
 
@@ -209,8 +209,15 @@ mod tests {
         proptest::collection::vec(0..60u64, 0..80).prop_map(|ids| {
             let one = |id: u64| {
                 let (number, pair) = (id as i64, (id % 3) as u32);
-                let quantum = if id % 5 == 0 { 1_000_000 } else { 1 };
-                exchange(id, (pair, (pair + 1) % 3), number % 4 * 2_100_000_000, number * 37 % 911, number * 53 % 701, quantum)
+                let quantum = if id.is_multiple_of(5) { 1_000_000 } else { 1 };
+                exchange(
+                    id,
+                    (pair, (pair + 1) % 3),
+                    number % 4 * 2_100_000_000,
+                    number * 37 % 911,
+                    number * 53 % 701,
+                    quantum,
+                )
             };
             ids.into_iter().map(one).collect()
         })
@@ -243,8 +250,10 @@ mod tests {
 
     #[test]
     fn shards_that_number_their_clocks_differently_still_meet() {
-        let left = Evidence::of(vec!["b".into(), "c".into()], vec![CallClass::default()], &[exchange(1, (0, 1), 5, 3, 4, 1)]);
-        let right = Evidence::of(vec!["a".into(), "b".into()], vec![CallClass::default()], &[exchange(2, (1, 0), 5, 3, 4, 1)]);
+        let left =
+            Evidence::of(vec!["b".into(), "c".into()], vec![CallClass::default()], &[exchange(1, (0, 1), 5, 3, 4, 1)]);
+        let right =
+            Evidence::of(vec!["a".into(), "b".into()], vec![CallClass::default()], &[exchange(2, (1, 0), 5, 3, 4, 1)]);
         let both = left.merge(right);
         assert_eq!(both.clocks, names());
         let links: Vec<_> = both.readings.iter().map(|r| (r.link.client.0, r.link.server.0)).collect();

@@ -5,7 +5,8 @@ use super::curves::{Break, Curves};
 use super::evidence::{Evidence, Reading, Side};
 use super::rows::{LinkScale, Observation, observe, rows, scales, waited_for};
 use super::solve::{Posterior, Rows, System};
-use crate::clock::{ClockId, Link, LocalTime};
+use super::steps;
+use crate::clock::{ClockId, Link, LocalTime, WITHOUT_CLIENT};
 
 /// A solved model, with what it was solved from.
 pub(super) struct Fit {
@@ -16,7 +17,6 @@ pub(super) struct Fit {
     pub(super) observations: Vec<Observation>,
     /// Per observation: took part in the last pass.
     pub(super) used: Vec<bool>,
-    pub(super) scales: Vec<LinkScale>,
     /// Per link, (out − back)/2 as the solve found it, ns.
     pub(super) asymmetries: Vec<f64>,
     pub(super) posterior: Posterior,
@@ -67,6 +67,9 @@ const PASSES: [Pass; 6] = [
 /// A link's asymmetry in proportion to its one-way delay: a uniform ± 30 % has this deviation.
 const ASYMMETRY: f64 = 0.17;
 
+/// Where the client span is missing the caller's own work is in both legs, in any proportion: a uniform ± 100 %.
+const ASYMMETRY_WITHIN: f64 = 0.58;
+
 /// What all calls of one kind have in common, as a share of half of the round trip: a client stamps its start before it
 /// queues and connects. The cycles of the graph show it (ESTIMATOR.md, fact 6).
 const BIAS: f64 = 0.1;
@@ -101,64 +104,130 @@ pub(super) fn fit(
     let mut links: Vec<Link> = evidence.readings.iter().map(|reading| reading.link).collect();
     links.dedup();
     let place = |clock: u32, local: i64| grid.place(alignment.bases[clock as usize], local);
-    let observations = observe(&evidence.readings, &links, &alignment.bases, place);
+    let mut observations = observe(&evidence.readings, &links, &alignment.bases, place);
     let ranges: Vec<_> = ranges(clocks, &observations, spans, &alignment, &grid)
         .into_iter()
         .enumerate()
         .map(|(clock, range)| range.filter(|_| !is_held(clock)))
         .collect();
     let (kinds, kind_of) = kinds(evidence, &links);
-    let mut curves = Curves::new(&ranges, Vec::<Break>::new(), kinds);
 
-    let spacing_s = grid.spacing_ns / 1e9;
-    let bend = WANDER * (spacing_s / 10.0).sqrt() * grid.spacing_ns;
-    let mut ridge = vec![LOOSE; curves.values.len()];
-    ridge[curves.bias(0)..].fill(BIAS.powi(-2));
-    let mut smoothness = vec![(30.0 * bend).powi(-2); curves.values.len()];
-    let mut used = vec![true; observations.len()];
-    let mut solved = None;
-    for pass in &PASSES {
-        let rough = scales(links.len(), &observations, &used, &curves);
-        used = waited_for(&observations, &rough);
-        if pass.guard {
-            guard(&observations, &mut used, &rough, &curves);
+    let protocol = |link: &Link| evidence.classes[link.class as usize].protocol.as_str();
+    let loose: Vec<bool> = links.iter().map(|link| protocol(link).ends_with(WITHOUT_CLIENT)).collect();
+
+    // Steps first: breaks that a freely bending solve asks for, until it asks for no more.
+    let mut breaks: Vec<Break> = Vec::new();
+    let mut work;
+    let mut searches = 0;
+    loop {
+        work = Work::new(Curves::new(&ranges, breaks.clone(), kinds), observations.len(), &grid, &kind_of, &loose);
+        for pass in PASSES.iter().filter(|pass| !pass.guard) {
+            work.pass(pass, &mut observations, links.len());
         }
-        let mut scales = scales(links.len(), &observations, &used, &curves);
-        scales.iter_mut().zip(&kind_of).for_each(|(scale, kind)| scale.bias = curves.bias(*kind));
-        let asymmetry_weights: Vec<f64> =
-            scales.iter().map(|s| (ASYMMETRY * s.delay / 2.0).max(1e3).powi(-2)).collect();
-        let mut rows = rows(&observations, &used, &scales, &curves, pass.window_s / spacing_s);
-        let weights = rows.weights.clone();
-        for _ in 0..ROUNDS {
-            let system = System {
-                unknowns: curves.values.len(),
-                blocks: &curves.blocks,
-                rows: &rows,
-                asymmetry_weights: &asymmetry_weights,
-                smoothness: &smoothness,
-                ridge: &ridge,
-            };
-            system.solve(&mut curves.values, 1e-7);
-            let asymmetries = system.asymmetries(&curves.values, links.len());
-            if pass.robust {
-                let adjusted = robust(&rows, &weights, &asymmetries, &curves.values);
-                rows.weights = adjusted;
-            }
-            follow(&mut smoothness, &curves, if pass.guard { bend } else { LOOSER * bend });
-            solved = Some((asymmetries, scales.clone(), rows.clone(), asymmetry_weights.clone()));
+        searches += 1;
+        let found = steps::find(&work.curves, &observations, &work.used, &work.scales, grid.spacing_ns);
+        if searches > SEARCHES || !steps::adopt(&mut breaks, &work.curves, found) {
+            break;
         }
     }
-    let (asymmetries, scales, rows, asymmetry_weights) = solved.unwrap_or_default();
-    let system = System {
-        unknowns: curves.values.len(),
-        blocks: &curves.blocks,
-        rows: &rows,
-        asymmetry_weights: &asymmetry_weights,
-        smoothness: &smoothness,
-        ridge: &ridge,
-    };
-    let posterior = system.posterior();
-    Fit { alignment, grid, curves, links, observations, used, scales, asymmetries, posterior }
+    for pass in PASSES.iter().filter(|pass| pass.guard) {
+        work.pass(pass, &mut observations, links.len());
+    }
+    let posterior = work.system().posterior();
+    let Work { curves, used, asymmetries, .. } = work;
+    Fit { alignment, grid, curves, links, observations, used, asymmetries, posterior }
+}
+
+/// Searches for steps at the most: two of one clock close together are found one after the other.
+const SEARCHES: usize = 8;
+
+/// What goes from pass to pass.
+struct Work<'a> {
+    curves: Curves,
+    used: Vec<bool>,
+    scales: Vec<LinkScale>,
+    rows: Rows,
+    asymmetry_weights: Vec<f64>,
+    asymmetries: Vec<f64>,
+    smoothness: Vec<f64>,
+    ridge: Vec<f64>,
+    bend: f64,
+    spacing_ns: f64,
+    kind_of: &'a [usize],
+    /// Per link: its calls are seen without their client span.
+    loose: &'a [bool],
+}
+
+impl<'a> Work<'a> {
+    fn new(curves: Curves, observations: usize, grid: &Grid, kind_of: &'a [usize], loose: &'a [bool]) -> Self {
+        let bend = WANDER * (grid.spacing_ns / 10e9).sqrt() * grid.spacing_ns;
+        let mut ridge = vec![LOOSE; curves.values.len()];
+        for (ridge, found) in ridge[curves.knots()..].iter_mut().zip(&curves.breaks) {
+            *ridge = found.size.powi(-2);
+        }
+        ridge[curves.bias(0)..].fill(BIAS.powi(-2));
+        Self {
+            used: vec![true; observations],
+            scales: Vec::new(),
+            rows: Rows::new(),
+            asymmetry_weights: Vec::new(),
+            asymmetries: Vec::new(),
+            smoothness: vec![(30.0 * bend).powi(-2); curves.values.len()],
+            ridge,
+            bend,
+            spacing_ns: grid.spacing_ns,
+            kind_of,
+            loose,
+            curves,
+        }
+    }
+
+    fn system(&self) -> System<'_> {
+        System {
+            unknowns: self.curves.values.len(),
+            blocks: &self.curves.blocks,
+            rows: &self.rows,
+            asymmetry_weights: &self.asymmetry_weights,
+            smoothness: &self.smoothness,
+            ridge: &self.ridge,
+        }
+    }
+
+    fn pass(&mut self, pass: &Pass, observations: &mut [Observation], links: usize) {
+        observations.iter_mut().for_each(|observation| observation.locate(&self.curves, self.spacing_ns));
+        let rough = scales(links, observations, &self.used, &self.curves);
+        self.used = waited_for(observations, &rough);
+        if pass.guard {
+            guard(observations, &mut self.used, &rough, &self.curves);
+        }
+        self.scales = scales(links, observations, &self.used, &self.curves);
+        for (scale, kind) in self.scales.iter_mut().zip(self.kind_of) {
+            scale.bias = self.curves.bias(*kind);
+        }
+        self.asymmetry_weights = self
+            .scales
+            .iter()
+            .zip(self.loose)
+            .map(|(scale, loose)| {
+                let part = if *loose { ASYMMETRY_WITHIN } else { ASYMMETRY };
+                (part * scale.delay / 2.0).max(1e3).powi(-2)
+            })
+            .collect();
+        let width = pass.window_s * 1e9 / self.spacing_ns;
+        self.rows = rows(observations, &self.used, &self.scales, &self.curves, width);
+        let weights = self.rows.weights.clone();
+        for _ in 0..ROUNDS {
+            let mut values = std::mem::take(&mut self.curves.values);
+            self.curves.values = vec![0.0; values.len()];
+            self.system().solve(&mut values, 1e-7);
+            self.curves.values = values;
+            self.asymmetries = self.system().asymmetries(&self.curves.values, links);
+            if pass.robust {
+                self.rows.weights = robust(&self.rows, &weights, &self.asymmetries, &self.curves.values);
+            }
+            follow(&mut self.smoothness, &self.curves, if pass.guard { self.bend } else { LOOSER * self.bend });
+        }
+    }
 }
 
 /// Kinds of call that may share a bias, and each link's: calls of one protocol are stamped alike.
@@ -197,7 +266,8 @@ fn robust(rows: &Rows, weights: &[f64], asymmetries: &[f64], v: &[f64]) -> Vec<f
 /// A delay is never negative: readings that imply one are set aside.
 fn guard(observations: &[Observation], used: &mut [bool], scales: &[LinkScale], curves: &Curves) {
     for (observation, used) in observations.iter().zip(used) {
-        let tolerance = 20e3 + 0.1 * scales[observation.link as usize].delay + 3.0 * observation.floored_variance.sqrt();
+        let tolerance =
+            20e3 + 0.1 * scales[observation.link as usize].delay + 3.0 * observation.floored_variance.sqrt();
         let violated = match observation.side {
             Side::Forward => observation.out(curves) < -tolerance,
             Side::Backward => observation.back(curves) < -tolerance,

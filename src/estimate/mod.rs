@@ -11,6 +11,8 @@ mod evidence;
 mod fit;
 mod rows;
 mod solve;
+mod steps;
+mod table;
 
 pub use decide::{Estimate, LinkEstimate};
 pub use evidence::{Evidence, Reading, Side};

@@ -18,7 +18,9 @@ pub(super) struct Observation {
     /// f and b less the difference of the bases, ns.
     pub(super) forward: f64,
     pub(super) backward: f64,
-    /// Places on the grid of T1, T2, T3, T4.
+    /// Places on the grid of T1, T2, T3, T4, by each clock's own time less its base.
+    pub(super) local: [f64; 4],
+    /// Places on the grid of T1, T2, T3, T4, the model taken off: reference time.
     pub(super) sent: f64,
     pub(super) received: f64,
     pub(super) responded: f64,
@@ -45,6 +47,29 @@ impl Observation {
         self.backward + (curves.at(self.server, self.responded) - curves.at(self.client, self.returned))
     }
 
+    /// Finds the reference time of its readings. A clock that steps back reads the same time twice; the other clock of
+    /// the same message says which of the two it is.
+    pub(super) fn locate(&mut self, curves: &Curves, spacing_ns: f64) {
+        let alone = |clock: u32, local: f64| {
+            let at = local - curves.at(clock, local) / spacing_ns;
+            local - curves.at(clock, at) / spacing_ns
+        };
+        let beside = |clock: u32, local: f64, at: f64| local - curves.at(clock, at) / spacing_ns;
+        let steady = curves.of_clock[self.client as usize].len() <= curves.of_clock[self.server as usize].len();
+        let [sent, received, responded, returned] = self.local;
+        if steady {
+            self.sent = alone(self.client, sent);
+            self.returned = alone(self.client, returned);
+            self.received = beside(self.server, received, self.sent);
+            self.responded = beside(self.server, responded, self.returned);
+        } else {
+            self.received = alone(self.server, received);
+            self.responded = alone(self.server, responded);
+            self.sent = beside(self.client, sent, self.received);
+            self.returned = beside(self.client, returned, self.responded);
+        }
+    }
+
     /// Where the reading stands on the grid: by the client's clock, at the end that the reading is about.
     pub(super) fn place(&self) -> f64 {
         if self.side == Side::Backward { self.returned } else { self.sent }
@@ -69,6 +94,12 @@ pub(super) fn observe(
             let apart = bases[server as usize].saturating_sub(bases[client as usize]);
             let (client_quantum, server_quantum) =
                 (f64::from(reading.client_quantum_ns), f64::from(reading.server_quantum_ns));
+            let local = [
+                place(client, reading.request_sent),
+                place(server, reading.request_received),
+                place(server, reading.response_sent),
+                place(client, reading.response_received),
+            ];
             Observation {
                 link: link as u32,
                 client,
@@ -77,10 +108,11 @@ pub(super) fn observe(
                 one_way: reading.one_way,
                 forward: reading.forward_ns().saturating_sub(apart) as f64,
                 backward: reading.backward_ns().saturating_add(apart) as f64,
-                sent: place(client, reading.request_sent),
-                received: place(server, reading.request_received),
-                responded: place(server, reading.response_sent),
-                returned: place(client, reading.response_received),
+                local,
+                sent: local[0],
+                received: local[1],
+                responded: local[2],
+                returned: local[3],
                 // A floored client's T1 and T4 are early by the same u, uniform in [0, q): θ is too large by u.
                 floored_by: (client_quantum - server_quantum) / 2.0,
                 floored_variance: (client_quantum * client_quantum + server_quantum * server_quantum) / 12.0,
@@ -98,8 +130,6 @@ pub(super) struct LinkScale {
     /// Mean of what comes on top of the least delay, each way, ns.
     pub(super) jitter_out: f64,
     pub(super) jitter_back: f64,
-    /// Half of the two-sided calls take no longer than this, ns.
-    pub(super) median_delay: f64,
     /// The unknown that is the bias of this kind of call.
     pub(super) bias: usize,
 }
@@ -148,7 +178,6 @@ pub(super) fn scales(links: usize, observations: &[Observation], used: &[bool], 
             delay: quantile(&delays, LOW_DELAY),
             jitter_out: jitter(&outs).min(most),
             jitter_back: jitter(&backs).min(most),
-            median_delay: quantile(&delays, 0.5),
             bias: 0,
         });
         counts.push(delays.len() as f64);
@@ -204,7 +233,7 @@ pub(super) fn rows(
     while start < observations.len() {
         let link = observations[start].link;
         let end = start + observations[start..].iter().take_while(|o| o.link == link).count();
-        let windows = windows(observations, start..end, used, &scales[link as usize], curves, width);
+        let windows = windows(observations, start..end, used, curves, width);
         for index in 0..windows.len() {
             push_minima(&mut rows, &windows, index, observations, &scales[link as usize], curves);
             push_average(&mut rows, &windows[index].floored, observations, &scales[link as usize], curves);
@@ -218,7 +247,6 @@ fn windows(
     observations: &[Observation],
     range: std::ops::Range<usize>,
     used: &[bool],
-    scale: &LinkScale,
     curves: &Curves,
     width: f64,
 ) -> Vec<Window> {
@@ -237,9 +265,7 @@ fn windows(
         let observation = &observations[index];
         let (least, count, residual) = match observation.side {
             Side::Both => {
-                if observation.delay() <= scale.median_delay {
-                    window.floored.push(index);
-                }
+                window.floored.push(index);
                 continue;
             }
             Side::Forward => (&mut window.out, &mut window.outs, observation.out(curves)),
@@ -283,8 +309,7 @@ fn push_minima(
     };
     let (Some((out, forward)), Some((back, backward))) = (with_out.out, with_back.back) else { return };
     // The least of n exponential delays is above the floor by jitter/n, give or take the same.
-    let (over_out, over_back) =
-        (scale.jitter_out / with_out.outs as f64, scale.jitter_back / with_back.backs as f64);
+    let (over_out, over_back) = (scale.jitter_out / with_out.outs as f64, scale.jitter_back / with_back.backs as f64);
     let residual = ((out - over_out) - (back - over_back)) / 2.0;
     let rounding = 0.02 * (scale.jitter_out + scale.jitter_back);
     // What the two legs took beyond the link's low delay may be all in one of them, whatever the clocks say.
@@ -300,21 +325,22 @@ fn push_minima(
     push(rows, terms, residual, variance, (forward.link, scale), curves);
 }
 
-fn push_average(
-    rows: &mut Rows,
-    floored: &[usize],
-    observations: &[Observation],
-    scale: &LinkScale,
-    curves: &Curves,
-) {
+/// Floored readings: every exchange counts, the less the longer its legs took beyond the link's low delay, as that may
+/// be all in one of them.
+fn push_average(rows: &mut Rows, floored: &[usize], observations: &[Observation], scale: &LinkScale, curves: &Curves) {
     let Some(&first) = floored.first() else { return };
-    let count = floored.len() as f64;
+    let weight = |o: &Observation| {
+        let excess = (o.delay() - scale.delay).max(0.0) / 2.0;
+        1.0 / (o.floored_variance + excess * excess + 1e6)
+    };
+    let total: f64 = floored.iter().map(|&index| weight(&observations[index])).sum();
     let mean = |value: &dyn Fn(&Observation) -> f64| {
-        floored.iter().map(|&index| value(&observations[index])).sum::<f64>() / count
+        let of = |&index: &usize| weight(&observations[index]) * value(&observations[index]);
+        floored.iter().map(of).sum::<f64>() / total
     };
     let residual = mean(&|o| (o.out(curves) - o.back(curves)) / 2.0 - o.floored_by);
     let spread = (scale.jitter_out * scale.jitter_out + scale.jitter_back * scale.jitter_back) / 4.0;
-    let variance = (observations[first].floored_variance + spread) / count + 1e6;
+    let variance = 1.0 / total + spread / floored.len() as f64 + 1e6;
     let (client, server) = (observations[first].client, observations[first].server);
     let mut terms = Vec::with_capacity(4);
     curves.terms(server, mean(&|o| (o.received + o.responded) / 2.0), 1.0, &mut terms);

@@ -55,7 +55,10 @@ impl Rows {
 
     fn terms(&self, row: usize) -> impl Iterator<Item = (usize, f64)> + Clone + '_ {
         let range = self.starts[row]..self.starts[row + 1];
-        self.unknowns[range.clone()].iter().map(|&unknown| unknown as usize).zip(self.coefficients[range].iter().copied())
+        self.unknowns[range.clone()]
+            .iter()
+            .map(|&unknown| unknown as usize)
+            .zip(self.coefficients[range].iter().copied())
     }
 
     pub(super) fn dot(&self, row: usize, v: &[f64]) -> f64 {
@@ -98,21 +101,15 @@ pub(super) struct Posterior {
 }
 
 impl Posterior {
-    /// Variance of a block's curve at `at` in −1..1, as far as its constant and slope go, ns².
-    pub(super) fn block_variance(&self, block: usize, at: f64) -> f64 {
-        let get = |i: usize, j: usize| self.coarse[(2 * block + i) * self.size + 2 * block + j];
-        (get(0, 0) + 2.0 * at * get(0, 1) + at * at * get(1, 1)).max(0.0)
+    /// Variance of a sum of coarse unknowns, each with its factor, ns².
+    pub(super) fn variance(&self, terms: &[(usize, f64)]) -> f64 {
+        let of = |&(i, a): &(usize, f64)| terms.iter().map(move |&(j, b)| a * b * self.coarse[i * self.size + j]);
+        terms.iter().flat_map(of).sum::<f64>().max(0.0)
     }
 
     /// Covariance of the constants of two blocks, ns².
     pub(super) fn constants(&self, left: usize, right: usize) -> f64 {
         self.coarse[2 * left * self.size + 2 * right]
-    }
-
-    /// Variance of the k-th unknown that is in no block.
-    pub(super) fn loose_variance(&self, blocks: usize, k: usize) -> f64 {
-        let place = 2 * blocks + k;
-        self.coarse[place * self.size + place]
     }
 }
 
@@ -435,8 +432,9 @@ impl Banded {
         for i in (0..self.size).rev() {
             v[i] /= self.get(i, i);
             let value = v[i];
-            for k in i.saturating_sub(self.width)..i {
-                v[k] -= self.get(i, k) * value;
+            let first = i.saturating_sub(self.width);
+            for (k, before) in (first..i).zip(&mut v[first..i]) {
+                *before -= self.get(i, k) * value;
             }
         }
     }
@@ -594,10 +592,8 @@ mod tests {
                             system.rows.weights[row] * rest * rest
                         })
                         .sum();
-                    let bends: f64 = [1, 4]
-                        .iter()
-                        .map(|&k| system.smoothness[k] * (v[k - 1] - 2.0 * v[k] + v[k + 1]).powi(2))
-                        .sum();
+                    let bends: f64 =
+                        [1, 4].iter().map(|&k| system.smoothness[k] * (v[k - 1] - 2.0 * v[k] + v[k + 1]).powi(2)).sum();
                     data + bends + v.iter().map(|v| 0.01 * v * v).sum::<f64>()
                 };
                 let slope = (moved(1e-4) - moved(-1e-4)) / 2e-4;

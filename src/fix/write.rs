@@ -109,7 +109,8 @@ pub fn write(
         let writer = |path: Option<PathBuf>, layout| {
             path.map(|path| RecordWriter::create(&outputs.folder.join(path), layout)).transpose()
         };
-        let (mut same, mut proto) = (writer(outputs.same_path(input), layout)?, writer(outputs.proto_path(input), PROTO)?);
+        let (mut same, mut proto) =
+            (writer(outputs.same_path(input), layout)?, writer(outputs.proto_path(input), PROTO)?);
         map_in_order(
             &mut records,
             |record| {
@@ -176,7 +177,8 @@ fn make(
         }
         return made;
     };
-    let edits = if outputs.same || outputs.otlp_proto { edits(&payload, first, known, outputs.annotate) } else { Vec::new() };
+    let edits =
+        if outputs.same || outputs.otlp_proto { edits(&payload, first, known, outputs.annotate) } else { Vec::new() };
     let rewritten = |payload: &Payload<'_>| {
         let mut out = Vec::with_capacity(payload.bytes.len() + 128 * edits.len());
         otlp::rewrite(payload, &edits, &mut out);
@@ -197,7 +199,10 @@ fn make(
     if outputs.parquet && !payload.spans.is_empty() {
         let rows: Vec<_> =
             payload.spans.iter().enumerate().map(|(k, site)| row(&payload, site, first + k, known)).collect();
-        match otlp::decode(layout.encoding, bytes).map_err(anyhow::Error::from).and_then(|data| report::batch(&data, &rows)) {
+        match otlp::decode(layout.encoding, bytes)
+            .map_err(anyhow::Error::from)
+            .and_then(|data| report::batch(&data, &rows))
+        {
             Ok(batch) => made.rows = Some(batch),
             Err(error) => made.problem = Some(format!("a record has no rows in the traces table: {error}")),
         }
@@ -302,11 +307,7 @@ fn row(payload: &Payload<'_>, site: &SpanSite, ordinal: usize, known: Written<'_
         events: events.collect(),
     };
     Some(match &site.marks {
-        Some(marks) => Row {
-            clock: marks.clock.as_str().into(),
-            correction: marks.correction.as_str().into(),
-            ..row
-        },
+        Some(marks) => Row { clock: marks.clock.as_str().into(), correction: marks.correction.as_str().into(), ..row },
         None => row,
     })
 }

@@ -143,6 +143,44 @@ impl Drop for Unfinished {
     }
 }
 
+/// A file that appears under its name when it is whole; for writers that stream.
+pub struct AtomicFile {
+    // Before the guard: the file is closed when it is removed.
+    file: BufWriter<File>,
+    unfinished: Unfinished,
+}
+
+impl AtomicFile {
+    /// Begins a file, and the folders above it.
+    ///
+    /// # Errors
+    /// Where that is not possible; the text names the file.
+    pub fn create(path: &Path) -> anyhow::Result<Self> {
+        let (unfinished, file) = Unfinished::create(path)?;
+        Ok(Self { file: BufWriter::with_capacity(1 << 20, file), unfinished })
+    }
+
+    /// Gives the file its name.
+    ///
+    /// # Errors
+    /// Where what is left cannot be written, or the name not given.
+    pub fn finish(self) -> anyhow::Result<()> {
+        let file = self.file.into_inner().map_err(io::IntoInnerError::into_error)?;
+        file.sync_data().with_context(|| self.unfinished.target.display().to_string())?;
+        self.unfinished.rename()
+    }
+}
+
+impl Write for AtomicFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -197,43 +235,5 @@ mod tests {
         fs::create_dir(folder.path().join("taken")).unwrap();
         assert!(atomic_write(&folder.path().join("taken"), b"").is_err());
         assert_eq!(names(folder.path()), ["file", "taken"]);
-    }
-}
-
-/// A file that appears under its name when it is whole; for writers that stream.
-pub struct AtomicFile {
-    // Before the guard: the file is closed when it is removed.
-    file: BufWriter<File>,
-    unfinished: Unfinished,
-}
-
-impl AtomicFile {
-    /// Begins a file, and the folders above it.
-    ///
-    /// # Errors
-    /// Where that is not possible; the text names the file.
-    pub fn create(path: &Path) -> anyhow::Result<Self> {
-        let (unfinished, file) = Unfinished::create(path)?;
-        Ok(Self { file: BufWriter::with_capacity(1 << 20, file), unfinished })
-    }
-
-    /// Gives the file its name.
-    ///
-    /// # Errors
-    /// Where what is left cannot be written, or the name not given.
-    pub fn finish(self) -> anyhow::Result<()> {
-        let file = self.file.into_inner().map_err(io::IntoInnerError::into_error)?;
-        file.sync_data().with_context(|| self.unfinished.target.display().to_string())?;
-        self.unfinished.rename()
-    }
-}
-
-impl Write for AtomicFile {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.file.write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
     }
 }

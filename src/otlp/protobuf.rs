@@ -6,7 +6,9 @@ use std::ops::Range;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value::Value};
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
-use super::payload::{Container, Encoding, EventEdit, EventTime, Malformed, Payload, ResourceSite, SpanEdit, SpanSite, TimeField};
+use super::payload::{
+    Container, Encoding, EventEdit, EventTime, Malformed, Payload, ResourceSite, SpanEdit, SpanSite, TimeField,
+};
 use super::splice::{Splice, splice};
 use crate::clock::LocalTime;
 use crate::span::{AttributeValue, Marks, SpanHead, SpanId, SpanKind, TraceId};
@@ -128,13 +130,8 @@ fn scan_span(payload: &mut Payload<'_>, container: u32, resource: u32) -> Result
 
 fn scan_event(payload: &mut Payload<'_>, container: u32) -> Result<(), Malformed> {
     let content = payload.containers[container as usize].content.clone();
-    let mut event = EventTime {
-        time: None,
-        attributes_at: content.end,
-        has_attributes: None,
-        container,
-        original_unix_nano: None,
-    };
+    let mut event =
+        EventTime { time: None, attributes_at: content.end, has_attributes: None, container, original_unix_nano: None };
     let mut fields = Fields::new(payload.bytes, content);
     while let Some(field) = fields.next()? {
         match field.number {

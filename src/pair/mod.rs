@@ -12,7 +12,7 @@ use std::cmp::Reverse;
 
 use rayon::prelude::*;
 
-use crate::clock::{CallClass, ClockId, Exchange, Link, LocalTime, Use};
+use crate::clock::{CallClass, ClockId, Exchange, Link, LocalTime, Use, WITHOUT_CLIENT};
 use crate::span::{Protocol, SpanHead, SpanId, SpanKind, TraceId};
 
 /// A span as pairing sees it.
@@ -82,6 +82,10 @@ pub struct Pairing {
     pub classes: Vec<CallClass>,
     /// In order of trace, child and parent.
     pub edges: Vec<Edge>,
+    /// Per span its parent in the dump, on whichever clock.
+    pub parents: Vec<Option<u32>>,
+    /// Byte-equal copies, each with the span that stands for it.
+    pub copies: Vec<(u32, u32)>,
     /// `(span, what)`, in order of trace and span.
     pub oddities: Vec<(u32, Oddity)>,
 }
@@ -96,7 +100,7 @@ pub fn pair(spans: &mut [Paired], links: &[(u32, TraceId, SpanId)], services: &[
     };
     // The index comes last: of byte-equal copies the first in the input is written.
     order.par_sort_unstable_by_key(|&index| (key(&spans[index as usize]), index));
-    let mut oddities = mark_copies(spans, &order);
+    let (mut oddities, copies) = mark_copies(spans, &order);
     find_quanta(spans, services.len());
 
     let spans: &[Paired] = spans;
@@ -106,7 +110,7 @@ pub fn pair(spans: &mut [Paired], links: &[(u32, TraceId, SpanId)], services: &[
         (head.trace, head.span, trace, target, span)
     });
     let tree = Tree { spans, order: &order, services };
-    let mut found: Vec<(Vec<Edge>, Vec<CallClass>, Vec<(u32, Oddity)>)> = order
+    let mut found: Vec<Found> = order
         .chunk_by(|&left, &right| spans[left as usize].head.trace == spans[right as usize].head.trace)
         .collect::<Vec<_>>()
         .into_par_iter()
@@ -115,28 +119,33 @@ pub fn pair(spans: &mut [Paired], links: &[(u32, TraceId, SpanId)], services: &[
         .collect();
     found.push(tree.links(&links));
 
-    let mut classes: Vec<CallClass> = found.iter().flat_map(|(_, classes, _)| classes.iter().cloned()).collect();
+    let mut classes: Vec<CallClass> = found.iter().flat_map(|found| found.classes.iter().cloned()).collect();
     classes.sort_unstable();
     classes.dedup();
     let mut edges = Vec::new();
-    for (some, own, odd) in found {
+    let mut parents = vec![None; spans.len()];
+    for own in found {
         let places: Vec<u32> =
-            own.iter().map(|class| classes.binary_search(class).unwrap_or_default() as u32).collect();
-        edges.extend(some.into_iter().map(|mut edge| {
+            own.classes.iter().map(|class| classes.binary_search(class).unwrap_or_default() as u32).collect();
+        edges.extend(own.edges.into_iter().map(|mut edge| {
             edge.exchange.link.class = places[edge.exchange.link.class as usize];
             edge
         }));
-        oddities.extend(odd);
+        oddities.extend(own.oddities);
+        own.parents.into_iter().for_each(|(child, parent)| parents[child as usize] = Some(parent));
     }
     oddities.sort_unstable_by_key(|&(span, what)| {
         let head = &spans[span as usize].head;
         (head.trace, head.span, head.kind, what, head.start, head.end, head.fingerprint)
     });
-    Pairing { classes, edges, oddities }
+    Pairing { classes, edges, parents, copies, oddities }
 }
 
-fn mark_copies(spans: &mut [Paired], order: &[u32]) -> Vec<(u32, Oddity)> {
-    let mut oddities = Vec::new();
+/// Oddities, and copies with what they are copies of.
+type Copies = (Vec<(u32, Oddity)>, Vec<(u32, u32)>);
+
+fn mark_copies(spans: &mut [Paired], order: &[u32]) -> Copies {
+    let (mut oddities, mut copies) = (Vec::new(), Vec::new());
     let id = |span: &Paired| (span.head.trace, span.head.span, span.head.kind);
     let mut start = 0;
     while start < order.len() {
@@ -145,6 +154,7 @@ fn mark_copies(spans: &mut [Paired], order: &[u32]) -> Vec<(u32, Oddity)> {
         // Without a valid id spans may differ and not be in conflict; byte-equal ones are copies all the same.
         let is_valid = first.0.0 != 0 && first.1.0 != 0;
         let mut distinct = 0;
+        let mut stands_for = order[start];
         for place in start..end {
             let this = spans[order[place] as usize];
             let is_copy = place > start && {
@@ -152,6 +162,11 @@ fn mark_copies(spans: &mut [Paired], order: &[u32]) -> Vec<(u32, Oddity)> {
                 last.head == this.head && last.resource == this.resource
             };
             distinct += u32::from(!is_copy);
+            if is_copy {
+                copies.push((order[place], stands_for));
+            } else {
+                stands_for = order[place];
+            }
             let (standing, what) = match (is_copy, is_valid) {
                 (true, _) => (Standing::Duplicate, Oddity::Duplicate),
                 (false, false) => (Standing::Only, Oddity::InvalidId),
@@ -166,7 +181,18 @@ fn mark_copies(spans: &mut [Paired], order: &[u32]) -> Vec<(u32, Oddity)> {
         }
         start = end;
     }
-    oddities
+    (oddities, copies)
+}
+
+/// What one trace holds.
+#[derive(Default)]
+struct Found {
+    edges: Vec<Edge>,
+    /// The classes that these edges count by.
+    classes: Vec<CallClass>,
+    oddities: Vec<(u32, Oddity)>,
+    /// `(child, parent)`.
+    parents: Vec<(u32, u32)>,
 }
 
 /// Copies do not count: how often a record was delivered must not decide what its starts were floored to.
@@ -205,7 +231,9 @@ impl Tree<'_> {
 
     fn takes_part(&self, index: u32) -> bool {
         let span = self.span(index);
-        matches!(span.standing, Standing::Only | Standing::ConflictingFirst) && span.head.trace.0 != 0 && span.head.span.0 != 0
+        matches!(span.standing, Standing::Only | Standing::ConflictingFirst)
+            && span.head.trace.0 != 0
+            && span.head.span.0 != 0
     }
 
     /// The spans of one trace with an id.
@@ -215,8 +243,8 @@ impl Tree<'_> {
         &trace[start..end]
     }
 
-    fn trace(&self, trace: &[u32]) -> (Vec<Edge>, Vec<CallClass>, Vec<(u32, Oddity)>) {
-        let (mut edges, mut classes, mut oddities) = (Vec::new(), Vec::new(), Vec::new());
+    fn trace(&self, trace: &[u32]) -> Found {
+        let mut found = Found::default();
         let mut start = 0;
         // Parents in order of id, each with all its children, so that retries of one call are seen together.
         let mut children: Vec<(SpanId, u32)> = trace
@@ -242,16 +270,16 @@ impl Tree<'_> {
             let parents = self.find(trace, id);
             for &(_, child) in &children[start..end] {
                 if parents.is_empty() {
-                    oddities.push((child, Oddity::MissingParent));
+                    found.oddities.push((child, Oddity::MissingParent));
                 } else if self.in_cycle(trace, child) {
-                    oddities.push((child, Oddity::ParentCycle));
+                    found.oddities.push((child, Oddity::ParentCycle));
                 }
             }
             let siblings: Vec<u32> = children[start..end].iter().map(|(_, child)| *child).collect();
-            self.family(parents, &siblings, &mut edges, &mut classes);
+            self.family(parents, &siblings, &mut found);
             start = end;
         }
-        (edges, classes, oddities)
+        found
     }
 
     /// Follows parents upwards; more steps than spans, or back at the start, is a cycle.
@@ -272,7 +300,7 @@ impl Tree<'_> {
         false
     }
 
-    fn family(&self, parents: &[u32], children: &[u32], edges: &mut Vec<Edge>, classes: &mut Vec<CallClass>) {
+    fn family(&self, parents: &[u32], children: &[u32], found: &mut Found) {
         let Some(&parent) = parents
             .iter()
             .filter(|&&index| self.takes_part(index))
@@ -280,8 +308,10 @@ impl Tree<'_> {
         else {
             return;
         };
+        let Found { edges, classes, .. } = found;
         let first = edges.len();
         for &child in children.iter().filter(|&&child| child != parent) {
+            found.parents.push((child, parent));
             if self.span(child).clock != self.span(parent).clock {
                 edges.extend(self.edge(parent, child, classes));
             }
@@ -333,7 +363,7 @@ impl Tree<'_> {
         let protocol = from.head.facts.protocol.max(to.head.facts.protocol);
         let protocol = match kind {
             EdgeKind::Message => Protocol::Messaging.name().to_owned(),
-            EdgeKind::WithoutClient => format!("{} without client span", protocol.name()),
+            EdgeKind::WithoutClient => format!("{}{WITHOUT_CLIENT}", protocol.name()),
             EdgeKind::Call => protocol.name().to_owned(),
             EdgeKind::Other => format!("{} from inside", protocol.name()),
         };
@@ -362,7 +392,7 @@ impl Tree<'_> {
     }
 
     /// Links of messaging consumers to what they consume.
-    fn links(&self, links: &[(u32, TraceId, SpanId)]) -> (Vec<Edge>, Vec<CallClass>, Vec<(u32, Oddity)>) {
+    fn links(&self, links: &[(u32, TraceId, SpanId)]) -> Found {
         let (mut edges, mut classes) = (Vec::new(), Vec::new());
         for &(span, trace, target) in links {
             let consumer = self.span(span);
@@ -378,7 +408,8 @@ impl Tree<'_> {
                 .iter()
                 .take_while(|&&index| (self.span(index).head.trace, self.span(index).head.span) == (trace, target))
                 .find(|&&index| {
-                    self.takes_part(index) && matches!(self.span(index).head.kind, SpanKind::Producer | SpanKind::Client)
+                    self.takes_part(index)
+                        && matches!(self.span(index).head.kind, SpanKind::Producer | SpanKind::Client)
                 });
             if let Some(&producer) = producer {
                 let (from, to) = (self.span(producer), consumer);
@@ -390,19 +421,13 @@ impl Tree<'_> {
                 }
             }
         }
-        (edges, classes, Vec::new())
+        Found { edges, classes, ..Found::default() }
     }
 }
 
-/// Within a day of 1970 or beyond what 64 bits hold: a missing or corrupt time, never evidence.
+/// Missing or corrupt times are never evidence.
 fn broken(head: &SpanHead) -> bool {
-    [head.start, head.end].iter().any(|time| is_broken(*time))
-}
-
-/// Whether a time is so near 1970, or so far off, that it says nothing.
-pub fn is_broken(time: LocalTime) -> bool {
-    const DAY_NS: i64 = 86_400_000_000_000;
-    time.nanos().abs() < DAY_NS || time == LocalTime::MAX
+    head.start.is_broken() || head.end.is_broken()
 }
 
 #[cfg(test)]

@@ -90,10 +90,7 @@ fn a_server_that_outlives_its_client_was_not_waited_for() {
 
 #[test]
 fn of_retries_only_the_last_answer_was_waited_for() {
-    check(
-        "1 0 client a 0..100\n 2 1 server b 10..20\n 3 1 server b 40..90",
-        &["1>2 ForwardOnly", "1>3 TwoSided"],
-    );
+    check("1 0 client a 0..100\n 2 1 server b 10..20\n 3 1 server b 40..90", &["1>2 ForwardOnly", "1>3 TwoSided"]);
 }
 
 #[test]
@@ -133,10 +130,7 @@ fn a_server_may_share_its_clients_id() {
 
 #[test]
 fn copies_are_told_from_conflicts_and_take_no_part() {
-    check(
-        "1 0 client a 0..100\n 2 1 server b 10..90\n 2 1 server b 10..90",
-        &["1>2 TwoSided", "2 Duplicate"],
-    );
+    check("1 0 client a 0..100\n 2 1 server b 10..90\n 2 1 server b 10..90", &["1>2 TwoSided", "2 Duplicate"]);
     check(
         "1 0 client a 0..100\n 2 1 server b 10..90 #1\n 2 1 server b 10..90 #2",
         &["1>2 TwoSided", "2 ConflictingDuplicate"],

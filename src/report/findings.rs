@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::{ClockId, Link, LocalTime, Use};
 use crate::correct::{Corrected, Correction};
-use crate::pair::{Edge, EdgeKind, Oddity, Paired, Pairing, Standing, is_broken};
+use crate::pair::{Edge, EdgeKind, Oddity, Paired, Pairing, Standing};
 use crate::span::SpanHead;
 
 /// One violation or oddity.
@@ -99,7 +99,8 @@ pub fn of_edges(
             }
         }
         let comparable = groups(parent.clock) == groups(child.clock);
-        let sides = [("starts_before_parent", before.0, after.0, true), ("ends_after_parent", before.1, after.1, waited)];
+        let sides =
+            [("starts_before_parent", before.0, after.0, true), ("ends_after_parent", before.1, after.1, waited)];
         for (kind, before, after, counts) in sides {
             if counts && before.max(after) > most {
                 findings.push(Finding {
@@ -107,7 +108,9 @@ pub fn of_edges(
                     parent_clock: Some(parent.clock),
                     before_ns: Some(before),
                     after_ns: Some(after),
-                    action: if corrected[edge.child as usize].offset_ns != 0 || corrected[edge.parent as usize].offset_ns != 0 {
+                    action: if corrected[edge.child as usize].offset_ns != 0
+                        || corrected[edge.parent as usize].offset_ns != 0
+                    {
                         "moved"
                     } else {
                         "none"
@@ -189,7 +192,7 @@ pub fn of_times(spans: &[Paired], corrected: &[Corrected]) -> Vec<Finding> {
     // A copy is a finding of its own; what else is wrong with it is told once.
     let counted = || spans.iter().zip(corrected).filter(|(span, _)| span.standing != Standing::Duplicate);
     let mut starts: Vec<i64> =
-        counted().map(|(span, _)| span.head.start).filter(|start| !is_broken(*start)).map(LocalTime::nanos).collect();
+        counted().map(|(span, _)| span.head.start).filter(|start| !start.is_broken()).map(LocalTime::nanos).collect();
     starts.sort_unstable();
     let median = starts.get(starts.len() / 2).copied().unwrap_or(0);
     let mut findings = Vec::new();
@@ -199,7 +202,7 @@ pub fn of_times(spans: &[Paired], corrected: &[Corrected]) -> Vec<Finding> {
             let reason = "a time of 2^63 ns and more: told as 2^63 − 1, its bytes untouched".to_owned();
             findings.push(Finding { reason, ..about("time_out_of_range", span) });
         } else if start.nanos() < YEAR_2000 || (start.nanos() - median).abs() > DAY {
-            let reason = if is_broken(start) || is_broken(end) {
+            let reason = if start.is_broken() || end.is_broken() {
                 "a time within a day of 1970: never moved, never evidence"
             } else {
                 "before 2000, or more than a day from the dump's median"

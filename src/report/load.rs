@@ -2,28 +2,37 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use polars::prelude::{DataFrame, LazyFrame, PlRefPath, ScanArgsParquet, col};
 
 use super::skew::ClockRow;
 use super::summary::Summary;
+use crate::io;
 
 /// The clocks and the summary of an earlier run.
 ///
 /// # Errors
 /// Where the folder holds no report, or one that cannot be read.
 pub fn load(folder: &Path) -> Result<(Vec<ClockRow>, Summary)> {
-    let summary = folder.join("summary.json");
-    if !summary.exists() {
-        bail!("{}: no summary.json, so no report; give the --out folder of `unskew fix`", folder.display());
-    }
-    let summary: Summary = serde_json::from_slice(&std::fs::read(&summary)?).context("summary.json")?;
+    let summary = io::read(&folder.join("summary.json"))
+        .context("no summary.json, so no report; give the --out folder of `unskew fix`")?;
+    let summary: Summary = serde_json::from_slice(&summary).context("summary.json")?;
     let clocks = folder.join("skew").join("clocks.parquet");
     let named = || clocks.display().to_string();
     let path = PlRefPath::try_from_path(&clocks).with_context(named)?;
     let columns = [
-        "clock", "state", "offset_first_ns", "offset_last_ns", "offset_largest_ns", "uncertainty_ns", "frequency_ppm",
-        "steps", "spans", "moved", "verdict", "advice",
+        "clock",
+        "state",
+        "offset_first_ns",
+        "offset_last_ns",
+        "offset_largest_ns",
+        "uncertainty_ns",
+        "frequency_ppm",
+        "steps",
+        "spans",
+        "moved",
+        "verdict",
+        "advice",
     ];
     let frame = LazyFrame::scan_parquet(path, ScanArgsParquet::default())
         .with_context(named)?

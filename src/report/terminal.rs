@@ -29,7 +29,12 @@ pub fn render(clocks: &[ClockRow], summary: &Summary) -> String {
     } else {
         table(&mut text, &wrong, summary);
         if well > 0 {
-            let _ = writeln!(text, "{well} more {} nothing wrong with {}", plural_has(well), if well == 1 { "it" } else { "them" });
+            let _ = writeln!(
+                text,
+                "{well} more {} nothing wrong with {}",
+                plural_has(well),
+                if well == 1 { "it" } else { "them" }
+            );
         }
     }
     for row in unknown.iter().take(SHOWN) {
@@ -62,7 +67,8 @@ pub fn render(clocks: &[ClockRow], summary: &Summary) -> String {
 fn table(text: &mut String, wrong: &[&ClockRow], summary: &Summary) {
     let offset = |nanos: Option<i64>| nanos.map_or_else(|| "–".to_owned(), |nanos| Offset::ahead_ns(nanos).to_string());
     let bound = |nanos: Option<i64>| nanos.map_or_else(|| "–".to_owned(), |nanos| ErrorBound::ns(nanos).to_string());
-    let against = summary.reference.as_deref().map_or_else(|| "the median clock".to_owned(), |name| format!("`{name}`"));
+    let against =
+        summary.reference.as_deref().map_or_else(|| "the median clock".to_owned(), |name| format!("`{name}`"));
     let mut lines = vec![["clock".to_owned(), "first".into(), "largest".into(), "± 95 %".into(), "verdict".into()]];
     lines.extend(wrong.iter().take(SHOWN).map(|row| {
         [
@@ -75,7 +81,12 @@ fn table(text: &mut String, wrong: &[&ClockRow], summary: &Summary) {
     }));
     let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..4).map(width).collect();
-    let _ = writeln!(text, "{} {} wrong, against {against}:", wrong.len(), if wrong.len() == 1 { "clock is" } else { "clocks are" });
+    let _ = writeln!(
+        text,
+        "{} {} wrong, against {against}:",
+        wrong.len(),
+        if wrong.len() == 1 { "clock is" } else { "clocks are" }
+    );
     let _ = writeln!(text);
     for [clock, first, largest, bound, verdict] in &lines {
         let _ = writeln!(
@@ -95,8 +106,14 @@ fn table(text: &mut String, wrong: &[&ClockRow], summary: &Summary) {
 
 fn next_steps(text: &mut String, clocks: &[ClockRow], wrong: &[&ClockRow]) {
     let unknown = clocks.iter().filter(|row| row.state == "no_evidence");
-    let advice: Vec<&str> =
-        wrong.iter().copied().chain(unknown).map(|row| row.advice.as_str()).filter(|text| !text.is_empty()).take(3).collect();
+    let advice: Vec<&str> = wrong
+        .iter()
+        .copied()
+        .chain(unknown)
+        .map(|row| row.advice.as_str())
+        .filter(|text| !text.is_empty())
+        .take(3)
+        .collect();
     if !advice.is_empty() {
         let _ = writeln!(text, "\nnext");
         advice.iter().for_each(|line| {
@@ -118,7 +135,7 @@ fn count(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index) % 3 == 0 {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);

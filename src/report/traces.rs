@@ -234,9 +234,13 @@ fn append_events(list: &mut ListBuilder<StructBuilder>, span: &Span, row: &Row) 
     for (event, (written, original)) in span.events.iter().zip(&row.events) {
         let entry = list.values();
         for (column, value) in [(0, *written), (1, *original)] {
-            entry.field_builder::<Int64Builder>(column).map(|builder| builder.append_value(value));
+            if let Some(times) = entry.field_builder::<Int64Builder>(column) {
+                times.append_value(value);
+            }
         }
-        entry.field_builder::<StringBuilder>(2).map(|builder| builder.append_value(&event.name));
+        if let Some(names) = entry.field_builder::<StringBuilder>(2) {
+            names.append_value(&event.name);
+        }
         if let Some(map) = entry.field_builder::<Attributes>(3) {
             append_attributes(map, &event.attributes)?;
         }
@@ -250,7 +254,9 @@ fn append_links(list: &mut ListBuilder<StructBuilder>, span: &Span) -> Result<()
     for link in &span.links {
         let entry = list.values();
         for (column, value) in [(0, hex(&link.trace_id)), (1, hex(&link.span_id)), (2, link.trace_state.clone())] {
-            entry.field_builder::<StringBuilder>(column).map(|builder| builder.append_value(value));
+            if let Some(texts) = entry.field_builder::<StringBuilder>(column) {
+                texts.append_value(value);
+            }
         }
         if let Some(map) = entry.field_builder::<Attributes>(3) {
             append_attributes(map, &link.attributes)?;

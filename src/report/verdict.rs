@@ -34,7 +34,9 @@ pub(super) fn verdict(row: &ClockRow, clock: &Clock, model: &ClockModel) -> Stri
 pub(super) fn advice(clock: &Clock, model: &ClockModel, reference: Option<&str>) -> String {
     match model.state {
         ClockState::Reference | ClockState::WithinUncertainty => String::new(),
-        ClockState::Corrected => format!("{}: check its time synchronisation (chronyc tracking, timedatectl)", clock.name),
+        ClockState::Corrected => {
+            format!("{}: check its time synchronisation (chronyc tracking, timedatectl)", clock.name)
+        }
         ClockState::Capped => format!("{}: raise --max-correction to move it, and check its clock", clock.name),
         ClockState::NoEvidence if clock.untrusted => format!(
             "{}: no attribute says which machine it is; set host.id or k8s.node.name, or name one with --clock-key",
@@ -42,7 +44,10 @@ pub(super) fn advice(clock: &Clock, model: &ClockModel, reference: Option<&str>)
         ),
         ClockState::NoEvidence => {
             let to = reference.map_or_else(|| "another clock".to_owned(), |name| format!("`{name}`"));
-            format!("{}: no call with client and server spans ties it to {to}; trace one request through both", clock.name)
+            format!(
+                "{}: no call with client and server spans ties it to {to}; trace one request through both",
+                clock.name
+            )
         }
     }
 }

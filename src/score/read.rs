@@ -1,7 +1,6 @@
 //! The traces of a correction beside their truth, one row per span.
 
 use std::collections::{BTreeSet, HashMap};
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
@@ -10,6 +9,7 @@ use polars::prelude::{DataFrame, DataType, JoinArgs, JoinType, LazyFrame, PlRefP
 use serde::Deserialize;
 
 use crate::clock::ReferenceTime;
+use crate::io;
 
 /// A span with what was recorded, what was written and, where the truth has it, what was true. Times in
 /// Unix nanoseconds.
@@ -84,7 +84,7 @@ fn reference(dir: &Path) -> Result<Option<String>> {
         reference: Option<String>,
     }
     let path = dir.join("summary.json");
-    let text = std::fs::read_to_string(&path).with_context(|| format!("{}: cannot read", path.display()))?;
+    let text = io::read_text(&path)?;
     let summary: Summary =
         serde_json::from_str(&text).with_context(|| format!("{}: not a summary of ours", path.display()))?;
     Ok(summary.reference)
@@ -116,10 +116,8 @@ fn joined(dir: &Path, truth: &Path) -> Result<DataFrame> {
 }
 
 fn parts(folder: &Path) -> Result<Vec<PathBuf>> {
-    let entries = std::fs::read_dir(folder).with_context(|| format!("{}: cannot read", folder.display()))?;
-    let mut parts: Vec<PathBuf> = entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>()?;
+    let mut parts = io::files_in(folder)?;
     parts.retain(|path| path.extension().is_some_and(|extension| extension == "parquet"));
-    parts.sort();
     ensure!(!parts.is_empty(), "{}: no Parquet file; was `fix` run with --write parquet?", folder.display());
     Ok(parts)
 }
@@ -202,7 +200,7 @@ fn learn(scored: &mut Scored, truth: &Path) -> Result<()> {
         kind: String,
         size_ns: f64,
     }
-    let file = SerializedFileReader::new(File::open(truth)?)?;
+    let file = SerializedFileReader::new(prost::bytes::Bytes::from(io::read(truth)?))?;
     let notes = file.metadata().file_metadata().key_value_metadata().cloned().unwrap_or_default();
     let note = |key: &str| notes.iter().find(|note| note.key == key).and_then(|note| note.value.as_deref());
     let host = |name: &str| scored.hosts.iter().position(|host| host == name);

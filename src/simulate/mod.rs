@@ -17,8 +17,10 @@ mod truth;
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 
+use crate::io::{self, Compression, Framing, Layout, RecordWriter};
+use crate::otlp::Encoding;
 use crate::span::SpanKind;
 use dice::Dice;
 use fleet::{Fleet, HostId};
@@ -51,24 +53,26 @@ pub struct Simulated {
     pub summary: Summary,
 }
 
-/// Simulates the scenario in a file and writes `traces.jsonl`, `traces.binpb` and `truth.parquet` into the folder
-/// `out`, which is made where it is missing. `seed` overrides the scenario's own.
+/// Simulates the scenario in a file and writes its outputs and `truth.parquet` into the folder `out`, which is made
+/// where it is missing. `seed` overrides the scenario's own.
 pub fn write(scenario_path: &Path, out: &Path, seed: Option<u64>) -> Result<Summary> {
     let mut scenario = scenario::read(scenario_path)?;
     scenario.seed = seed.unwrap_or(scenario.seed);
     let simulated = run(&scenario)?;
-    std::fs::create_dir_all(out).with_context(|| format!("{}: cannot make this folder", out.display()))?;
-    let files = [
-        ("traces.jsonl", simulated.json.as_ref()),
-        ("traces.binpb", simulated.protobuf.as_ref()),
-        ("truth.parquet", Some(&simulated.truth)),
-    ];
-    for (name, bytes) in files {
-        if let Some(bytes) = bytes {
-            let path = out.join(name);
-            std::fs::write(&path, bytes).with_context(|| format!("{}: cannot write", path.display()))?;
-        }
+    for output in &scenario.outputs {
+        let (bytes, encoding, compression) = match output {
+            Output::Json => (&simulated.json, Encoding::Json, Compression::None),
+            Output::JsonZstd => (&simulated.json, Encoding::Json, Compression::Zstd),
+            Output::Protobuf => (&simulated.protobuf, Encoding::Protobuf, Compression::None),
+            Output::ProtobufGzip => (&simulated.protobuf, Encoding::Protobuf, Compression::Gzip),
+        };
+        // The records are framed already.
+        let layout = Layout { compression, framing: Framing::Bare, encoding };
+        let mut file = RecordWriter::create(&out.join(output.name()), layout)?;
+        file.write(bytes.as_deref().unwrap_or_default())?;
+        file.finish()?;
     }
+    io::atomic_write(&out.join("truth.parquet"), &simulated.truth)?;
     Ok(simulated.summary)
 }
 
@@ -81,8 +85,9 @@ pub fn run(scenario: &Scenario) -> Result<Simulated> {
     }
     let spans = spans(scenario, &fleet);
     let truth = truth::table(&spans, &links(&spans), &fleet)?;
-    let wants = |output| scenario.outputs.contains(&output).then(Vec::new);
-    let (mut json, mut protobuf) = (wants(Output::Json), wants(Output::Protobuf));
+    let wants = |either: [Output; 2]| scenario.outputs.iter().any(|output| either.contains(output)).then(Vec::new);
+    let mut json = wants([Output::Json, Output::JsonZstd]);
+    let mut protobuf = wants([Output::Protobuf, Output::ProtobufGzip]);
     for (host, batch) in otlp::batches(&spans, &fleet) {
         let request = otlp::request(host, &batch, &fleet);
         if let Some(out) = &mut json {
@@ -92,15 +97,13 @@ pub fn run(scenario: &Scenario) -> Result<Simulated> {
             otlp::push_protobuf(&request, out);
         }
     }
-    let files =
-        [json.as_ref().map(|_| "traces.jsonl"), protobuf.as_ref().map(|_| "traces.binpb"), Some("truth.parquet")];
     let summary = Summary {
         spans: spans.len(),
         traces: spans.iter().map(|span| span.trace).collect::<BTreeSet<_>>().len(),
         clocks: spans.iter().map(|span| span.host).collect::<BTreeSet<_>>().len(),
         seed: scenario.seed,
         reference: scenario.fleet.reference.clone(),
-        files: files.into_iter().flatten().collect(),
+        files: scenario.outputs.iter().map(|output| output.name()).chain(["truth.parquet"]).collect(),
     };
     Ok(Simulated { json, protobuf, truth, summary })
 }

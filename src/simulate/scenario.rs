@@ -33,8 +33,26 @@ pub struct Scenario {
 pub enum Output {
     /// `traces.jsonl`
     Json,
+    /// `traces.jsonl.zst`
+    #[serde(rename = "json.zst")]
+    JsonZstd,
     /// `traces.binpb`
     Protobuf,
+    /// `traces.binpb.gz`
+    #[serde(rename = "protobuf.gz")]
+    ProtobufGzip,
+}
+
+impl Output {
+    /// Name of its file.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Json => "traces.jsonl",
+            Self::JsonZstd => "traces.jsonl.zst",
+            Self::Protobuf => "traces.binpb",
+            Self::ProtobufGzip => "traces.binpb.gz",
+        }
+    }
 }
 
 /// Who runs where.
@@ -362,7 +380,7 @@ impl Scenario {
 
 /// Reads and checks a scenario file.
 pub fn read(path: &std::path::Path) -> Result<Scenario> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("{}: cannot read", path.display()))?;
+    let text = crate::io::read_text(path)?;
     Scenario::parse(&text).with_context(|| format!("{}: not a scenario", path.display()))
 }
 

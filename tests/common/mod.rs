@@ -33,6 +33,11 @@ pub const FLEET: &str = r"
     background = 0.05
 ";
 
+/// The same with clocks that jump, ahead and back.
+pub fn stepping() -> String {
+    format!("{FLEET}\n[clocks.steps]\nshare = 0.6\neach = [1, 2]\nms = [20.0, 900.0]\n")
+}
+
 pub fn fleet(text: &str) -> Simulated {
     simulate::run(&Scenario::parse(text).unwrap()).unwrap()
 }
@@ -89,7 +94,8 @@ pub fn rows(path: &Path, without: &[&str]) -> Vec<String> {
     let mut rows = Vec::new();
     for batch in batches(path) {
         let schema = batch.schema();
-        let kept: Vec<usize> = (0..batch.num_columns()).filter(|&at| !without.contains(&schema.field(at).name().as_str())).collect();
+        let kept: Vec<usize> =
+            (0..batch.num_columns()).filter(|&at| !without.contains(&schema.field(at).name().as_str())).collect();
         // Text of a time in a zone needs a table of zones; the number says the same.
         let plain = |at: usize| match schema.field(at).data_type() {
             DataType::Timestamp(..) => arrow::compute::cast(batch.column(at), &DataType::Int64).unwrap(),
@@ -97,9 +103,10 @@ pub fn rows(path: &Path, without: &[&str]) -> Vec<String> {
         };
         let columns: Vec<_> = kept.iter().map(|&at| plain(at)).collect();
         let columns: Vec<_> = columns.iter().map(|column| ArrayFormatter::try_new(column, &options).unwrap()).collect();
-        rows.extend((0..batch.num_rows()).map(|row| {
-            columns.iter().map(|column| column.value(row).to_string()).collect::<Vec<_>>().join(" | ")
-        }));
+        rows.extend(
+            (0..batch.num_rows())
+                .map(|row| columns.iter().map(|column| column.value(row).to_string()).collect::<Vec<_>>().join(" | ")),
+        );
     }
     rows
 }

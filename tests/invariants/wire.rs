@@ -29,9 +29,7 @@ fn tag(number: u64, wire_type: u64) -> Vec<u8> {
 
 fn delimited(number: u64, content: impl Strategy<Value = Vec<u8>> + 'static) -> Bytes {
     (content, prop_oneof![6 => Just(0usize), 1 => 1..3usize])
-        .prop_map(move |(content, padding)| {
-            [tag(number, 2), varint(content.len() as u64, padding), content].concat()
-        })
+        .prop_map(move |(content, padding)| [tag(number, 2), varint(content.len() as u64, padding), content].concat())
         .boxed()
 }
 
@@ -40,7 +38,8 @@ fn number(field: u64, value: impl Strategy<Value = u64> + 'static) -> Bytes {
 }
 
 fn fixed(field: u64) -> Bytes {
-    let time = prop_oneof![Just(0), Just(u64::MAX), 1_700_000_000_000_000_000..1_700_000_001_000_000_000u64, any::<u64>()];
+    let time =
+        prop_oneof![Just(0), Just(u64::MAX), 1_700_000_000_000_000_000..1_700_000_001_000_000_000u64, any::<u64>()];
     time.prop_map(move |value| [tag(field, 1), value.to_le_bytes().to_vec()].concat()).boxed()
 }
 
@@ -87,9 +86,17 @@ fn any_value() -> Bytes {
 
 fn attribute() -> Bytes {
     let keys = [
-        "http.route", "rpc.status_code", "messaging.operation.type", "error.type", "unskew.clock", "unskew.offset_ns",
-        "unskew.correction", "unskew.uncertainty_ns", "unskew.original_start_unix_nano",
-        "unskew.original_time_unix_nano", "",
+        "http.route",
+        "rpc.status_code",
+        "messaging.operation.type",
+        "error.type",
+        "unskew.clock",
+        "unskew.offset_ns",
+        "unskew.correction",
+        "unskew.uncertainty_ns",
+        "unskew.original_start_unix_nano",
+        "unskew.original_time_unix_nano",
+        "",
     ];
     let key = prop::sample::select(keys.to_vec()).prop_map(|key| key.as_bytes().to_vec());
     let (value, again) = (delimited(2, any_value()), delimited(2, any_value()));
@@ -102,7 +109,8 @@ fn attribute() -> Bytes {
 }
 
 fn id(field: u64, length: usize) -> Bytes {
-    let bytes = prop_oneof![4 => prop::collection::vec(any::<u8>(), length), 1 => prop::collection::vec(any::<u8>(), 0..18)];
+    let bytes =
+        prop_oneof![4 => prop::collection::vec(any::<u8>(), length), 1 => prop::collection::vec(any::<u8>(), 0..18)];
     delimited(field, prop_oneof![6 => bytes, 1 => Just(vec![0; length])])
 }
 
@@ -111,8 +119,19 @@ fn span() -> Bytes {
     let link = message(vec![id(1, 16), id(2, 8), text(3), delimited(4, attribute()), number(5, 0..9u64)], 4);
     let status = message(vec![text(2), number(3, prop_oneof![0..4u64, any::<u64>()])], 3);
     let fields = vec![
-        id(1, 16), id(2, 8), text(3), id(4, 8), text(5), number(6, prop_oneof![0..7u64, any::<u64>()]), fixed(7), fixed(8),
-        delimited(9, attribute()), number(10, 0..9u64), delimited(11, event), delimited(13, link), delimited(15, status),
+        id(1, 16),
+        id(2, 8),
+        text(3),
+        id(4, 8),
+        text(5),
+        number(6, prop_oneof![0..7u64, any::<u64>()]),
+        fixed(7),
+        fixed(8),
+        delimited(9, attribute()),
+        number(10, 0..9u64),
+        delimited(11, event),
+        delimited(13, link),
+        delimited(15, status),
     ];
     message(fields, 14)
 }
@@ -121,7 +140,8 @@ fn record() -> Bytes {
     let resource = message(vec![delimited(1, attribute()), number(2, 0..9u64)], 4);
     let scope = message(vec![text(1), text(2), delimited(3, attribute())], 4);
     let scope_spans = message(vec![delimited(1, scope), delimited(2, span()), text(3), delimited(2, span())], 5);
-    let resource_spans = message(vec![delimited(1, resource), delimited(2, scope_spans.clone()), delimited(2, scope_spans), text(3)], 5);
+    let resource_spans =
+        message(vec![delimited(1, resource), delimited(2, scope_spans.clone()), delimited(2, scope_spans), text(3)], 5);
     message(vec![delimited(1, resource_spans)], 4)
 }
 
@@ -184,9 +204,12 @@ fn agree(payload: &Payload<'_>, data: &TracesData) {
             assert_eq!(head.facts, facts);
             assert_eq!(site.marks.as_deref(), marks_of(&span.attributes).as_ref());
             let events = &payload.events[site.events.start as usize..site.events.end as usize];
-            assert!(events.iter().map(|event| nanos(&event.time)).eq(span.events.iter().map(|event| event.time_unix_nano)));
+            assert!(
+                events.iter().map(|event| nanos(&event.time)).eq(span.events.iter().map(|event| event.time_unix_nano))
+            );
             let links = &payload.links[site.links.start as usize..site.links.end as usize];
-            let targets = span.links.iter().map(|link| (TraceId::from_bytes(&link.trace_id), SpanId::from_bytes(&link.span_id)));
+            let targets =
+                span.links.iter().map(|link| (TraceId::from_bytes(&link.trace_id), SpanId::from_bytes(&link.span_id)));
             assert!(links.iter().copied().eq(targets));
         }
     }
@@ -309,7 +332,8 @@ fn mutated(mut bytes: Vec<u8>, mutations: &[(Index, u8, u8)]) -> Vec<u8> {
 }
 
 fn mutations() -> impl Strategy<Value = Vec<(Index, u8, u8)>> {
-    let byte = prop_oneof![any::<u8>(), prop::sample::select(vec![0u8, 0x0A, 0x12, 0x39, 0x4A, 0x7A, b'"', b'}', b','])];
+    let byte =
+        prop_oneof![any::<u8>(), prop::sample::select(vec![0u8, 0x0A, 0x12, 0x39, 0x4A, 0x7A, b'"', b'}', b','])];
     prop::collection::vec((any::<Index>(), any::<u8>(), byte), 1..4)
 }
 
@@ -358,7 +382,8 @@ proptest! {
 /// The last variant counts, also one that came to the protocol lately: too rare for the dice.
 #[test]
 fn a_value_that_points_elsewhere_is_no_text() {
-    let field = |number: u64, content: &[u8]| [tag(number, 2), varint(content.len() as u64, 0), content.to_vec()].concat();
+    let field =
+        |number: u64, content: &[u8]| [tag(number, 2), varint(content.len() as u64, 0), content.to_vec()].concat();
     let value = [field(1, b"timeout"), vec![0x40, 5]].concat();
     let attribute = [field(1, b"error.type"), field(2, &value)].concat();
     let bytes = field(1, &field(2, &field(2, &field(9, &attribute))));
@@ -370,7 +395,9 @@ type Text = BoxedStrategy<String>;
 /// An object of some of these members, any number of times and in any order, with white space where it may be.
 fn object(members: Vec<Text>, most: usize) -> Text {
     let stranger = prop::sample::select(vec![
-        r#""futureField":{"deep":[1,{"spans":[{"startTimeUnixNano":"5"}]}]}"#, r#""x":null"#, r#""y":"}]\"""#,
+        r#""futureField":{"deep":[1,{"spans":[{"startTimeUnixNano":"5"}]}]}"#,
+        r#""x":null"#,
+        r#""y":"}]\"""#,
     ]);
     let member = prop_oneof![8 => proptest::strategy::Union::new(members), 1 => stranger.prop_map(str::to_owned)];
     (prop::collection::vec(member, 0..most), prop::sample::select(vec!["", " ", "\n\t", "\r\n"]))
@@ -390,19 +417,32 @@ fn array(item: Text) -> Text {
 
 fn json_time() -> Text {
     let nanos = prop_oneof![Just(0), Just(u64::MAX), 1_700_000_000_000_000_000..1_700_000_001_000_000_000u64];
-    let plain = (nanos, any::<bool>()).prop_map(|(nanos, quoted)| if quoted { format!("\"{nanos}\"") } else { nanos.to_string() });
+    let plain = (nanos, any::<bool>())
+        .prop_map(|(nanos, quoted)| if quoted { format!("\"{nanos}\"") } else { nanos.to_string() });
     let odd = prop::sample::select(vec!["null", "1.7e18", "\"1.7e18\"", "\"\\u0031700\"", "5.0", "\"\""]);
     prop_oneof![6 => plain, 1 => odd.prop_map(str::to_owned)].boxed()
 }
 
 fn json_attribute() -> Text {
-    let key = prop::sample::select(vec!["\"http.route\"", "\"unskew.offset_ns\"", "\"unskew.correction\"", "\"\\u0075nskew.clock\"", "null"]);
+    let key = prop::sample::select(vec![
+        "\"http.route\"",
+        "\"unskew.offset_ns\"",
+        "\"unskew.correction\"",
+        "\"\\u0075nskew.clock\"",
+        "null",
+    ]);
     let value = object(
         vec![
-            member(&["stringValue", "string_value"], prop::sample::select(vec!["\"moved\"", "\"\\u00e9\"", "null"]).prop_map(str::to_owned)),
+            member(
+                &["stringValue", "string_value"],
+                prop::sample::select(vec!["\"moved\"", "\"\\u00e9\"", "null"]).prop_map(str::to_owned),
+            ),
             member(&["intValue"], prop::sample::select(vec!["\"5\"", "-6", "null"]).prop_map(str::to_owned)),
             member(&["boolValue"], prop::sample::select(vec!["true", "\"false\""]).prop_map(str::to_owned)),
-            member(&["arrayValue"], prop::sample::select(vec!["{\"values\":[{\"intValue\":1}]}", "{}", "null"]).prop_map(str::to_owned)),
+            member(
+                &["arrayValue"],
+                prop::sample::select(vec!["{\"values\":[{\"intValue\":1}]}", "{}", "null"]).prop_map(str::to_owned),
+            ),
         ],
         3,
     );
@@ -417,20 +457,37 @@ fn json_id(bytes: usize) -> Text {
 
 fn json_record() -> Text {
     let attributes = || member(&["attributes"], array(json_attribute()));
-    let event = object(vec![member(&["timeUnixNano", "time_unix_nano"], json_time()), attributes(), member(&["name"], Just("\"e\"".to_owned()))], 4);
+    let event = object(
+        vec![
+            member(&["timeUnixNano", "time_unix_nano"], json_time()),
+            attributes(),
+            member(&["name"], Just("\"e\"".to_owned())),
+        ],
+        4,
+    );
     let link = object(vec![member(&["traceId"], json_id(16)), member(&["spanId"], json_id(8)), attributes()], 3);
-    let status = object(vec![member(&["code"], prop::sample::select(vec!["2", "\"STATUS_CODE_ERROR\"", "1"]).prop_map(str::to_owned))], 3);
+    let status = object(
+        vec![member(&["code"], prop::sample::select(vec!["2", "\"STATUS_CODE_ERROR\"", "1"]).prop_map(str::to_owned))],
+        3,
+    );
     let kind = prop::sample::select(vec!["2", "\"SPAN_KIND_CLIENT\"", "\"3\"", "null"]).prop_map(str::to_owned);
     let span = object(
         vec![
-            member(&["traceId", "trace_id"], json_id(16)), member(&["spanId"], json_id(8)), member(&["parentSpanId"], json_id(8)),
-            member(&["kind"], kind), member(&["startTimeUnixNano", "start_time_unix_nano"], json_time()),
-            member(&["endTimeUnixNano"], json_time()), attributes(), member(&["events"], array(event)),
-            member(&["links"], array(link)), member(&["status"], status),
+            member(&["traceId", "trace_id"], json_id(16)),
+            member(&["spanId"], json_id(8)),
+            member(&["parentSpanId"], json_id(8)),
+            member(&["kind"], kind),
+            member(&["startTimeUnixNano", "start_time_unix_nano"], json_time()),
+            member(&["endTimeUnixNano"], json_time()),
+            attributes(),
+            member(&["events"], array(event)),
+            member(&["links"], array(link)),
+            member(&["status"], status),
         ],
         12,
     );
-    let scope = object(vec![member(&["spans"], array(span)), member(&["scope"], Just("{\"name\":\"s\"}".to_owned()))], 3);
+    let scope =
+        object(vec![member(&["spans"], array(span)), member(&["scope"], Just("{\"name\":\"s\"}".to_owned()))], 3);
     let resource = object(vec![attributes()], 3);
     let of = object(vec![member(&["resource"], resource), member(&["scopeSpans", "scope_spans"], array(scope))], 3);
     object(vec![member(&["resourceSpans"], array(of))], 3)

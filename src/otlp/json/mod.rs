@@ -1,7 +1,7 @@
 //! OTLP/JSON: a scan that notes where times and ids sit, a rewrite that leaves every other byte alone, and
 //! the full decoding.
 //!
-//! Reads what the Collector reads (see [`words`]) and a little more. A key given twice counts as its last
+//! Reads what the Collector reads (see `words.rs`) and a little more. A key given twice counts as its last
 //! value, as in most readers of JSON, so what is appended to an object always wins.
 
 mod cursor;

@@ -1,0 +1,277 @@
+//! Steps and fast slews: where a solved curve runs away, and when exactly.
+//!
+//! In come curves that bend freely; out go breaks whose sizes the next solve has as unknowns. Without them a step is
+//! smeared over the knots around it, and the guard then sets its witnesses aside (ESTIMATOR.md, second prototype, 5).
+
+use std::cmp::Ordering;
+use std::collections::BTreeSet;
+
+use super::curves::{Break, Curves};
+use super::evidence::Side;
+use super::rows::{LinkScale, Observation};
+use super::solve::Block;
+
+/// A curve that runs faster than this, beside its own usual run, is on its way from one offset to another.
+const RUNS_PPM: f64 = 200.0;
+
+/// Runs shorter than this many knots may be steps.
+const STEP_KNOTS: usize = 6;
+
+/// A ramp must fit this much better than a step to be believed: any step is a steep ramp.
+const RAMP_FITS: f64 = 0.75;
+
+/// A run of one clock's curve away from its usual slope: between two knots of the grid.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Run {
+    clock: u32,
+    from: usize,
+    to: usize,
+}
+
+/// One inequality on a clock's offset, the other clock taken as the model has it: offset ≤ or ≥ `bound` at `at`.
+#[derive(Clone, Copy, Debug)]
+struct Witness {
+    at: f64,
+    bound: f64,
+    upper: bool,
+    /// What the delay usually is, and how far it spreads, ns.
+    usual: f64,
+    spread: f64,
+}
+
+impl Witness {
+    /// How badly an offset fits: an impossible delay weighs four times what a long one does, and a very long one no
+    /// more than a long one.
+    fn cost(&self, offset: f64) -> f64 {
+        let delay = if self.upper { self.bound - offset } else { offset - self.bound };
+        let off = (delay - self.usual) / self.spread;
+        if off < 0.0 { (4.0 * -off).min(40.0) } else { off.min(10.0) }
+    }
+}
+
+/// The breaks that a clock should have beside or instead of those that it has. Only the largest of those that disturb
+/// each other: a step of one clock bends the curves of its neighbours.
+pub(super) fn find(
+    curves: &Curves,
+    observations: &[Observation],
+    used: &[bool],
+    scales: &[LinkScale],
+    spacing_ns: f64,
+) -> Vec<Break> {
+    let mut neighbours: BTreeSet<(u32, u32)> = BTreeSet::new();
+    for o in observations {
+        neighbours.extend([(o.client, o.server), (o.server, o.client)]);
+    }
+    let mut candidates = Vec::new();
+    for clock in 0..curves.blocks.len() as u32 {
+        let runs = runs(curves, clock, spacing_ns);
+        if !runs.is_empty() {
+            let witnesses = witnesses(curves, observations, used, scales, clock);
+            candidates.extend(runs.into_iter().filter_map(|run| place(curves, &witnesses, run)));
+        }
+    }
+    candidates.sort_by(|a, b| b.size.abs().total_cmp(&a.size.abs()).then(a.clock.cmp(&b.clock)));
+    let mut found: Vec<Break> = Vec::new();
+    for candidate in candidates {
+        let disturbs = |other: &Break| {
+            let near = other.from - NEAR < candidate.to && candidate.from < other.to + NEAR;
+            near && (other.clock == candidate.clock || neighbours.contains(&(other.clock, candidate.clock)))
+        };
+        if !found.iter().any(disturbs) {
+            found.push(candidate);
+        }
+    }
+    found
+}
+
+/// Drops breaks that the solve made small, and adds what was found; one beside an old one takes its place. Says whether
+/// anything changed.
+pub(super) fn adopt(breaks: &mut Vec<Break>, curves: &Curves, found: Vec<Break>) -> bool {
+    let sizes = &curves.values[curves.knots()..];
+    let before = breaks.len();
+    *breaks = breaks.iter().zip(sizes).filter(|(old, size)| size.abs() >= old.least).map(|(old, _)| *old).collect();
+    let mut changed = breaks.len() < before;
+    for new in found {
+        let same = |old: &Break| {
+            old.clock == new.clock && (old.from - new.from).abs() < 0.02 && (old.to - new.to).abs() < 0.02
+        };
+        if breaks.iter().any(same) {
+            continue;
+        }
+        breaks.retain(|old| !(old.clock == new.clock && old.from > new.from - BESIDE && old.to < new.to + BESIDE));
+        breaks.push(new);
+        changed = true;
+    }
+    breaks.sort_unstable_by(|a, b| (a.clock, a.from).partial_cmp(&(b.clock, b.from)).unwrap_or(Ordering::Equal));
+    changed
+}
+
+/// Two breaks within so many knots are not told apart in one search.
+const NEAR: f64 = 4.0;
+
+/// A break found within so many knots of an old one is the old one, placed better.
+const BESIDE: f64 = 1.5;
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_unstable_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(0.0)
+}
+
+/// Stretches where a curve is far steeper than its median slope.
+fn runs(curves: &Curves, clock: u32, spacing_ns: f64) -> Vec<Run> {
+    let Block { start, count } = curves.blocks[clock as usize];
+    let first = curves.first[clock as usize];
+    let slopes: Vec<f64> =
+        curves.values[start..start + count].windows(2).map(|pair| (pair[1] - pair[0]) / spacing_ns * 1e6).collect();
+    let usual = median(slopes.clone());
+    let mut runs: Vec<Run> = Vec::new();
+    for (k, slope) in slopes.iter().enumerate() {
+        if (slope - usual).abs() < RUNS_PPM {
+            continue;
+        }
+        match runs.last_mut() {
+            Some(run) if run.to == first + k && (slope - usual > 0.0) == (slopes[k - 1] - usual > 0.0) => run.to += 1,
+            _ => runs.push(Run { clock, from: first + k, to: first + k + 1 }),
+        }
+    }
+    runs
+}
+
+/// What all readings of a clock say of its offset.
+fn witnesses(
+    curves: &Curves,
+    observations: &[Observation],
+    used: &[bool],
+    scales: &[LinkScale],
+    clock: u32,
+) -> Vec<Witness> {
+    let mut witnesses = Vec::new();
+    let of_clock = |(o, used): &(&Observation, &bool)| **used && (o.client == clock || o.server == clock);
+    for (o, _) in observations.iter().zip(used).filter(of_clock) {
+        let scale = &scales[o.link as usize];
+        let usual = scale.delay / 2.0;
+        let is_server = o.server == clock;
+        let quantum = o.floored_variance.sqrt();
+        if o.side != Side::Backward {
+            // f = out + x(server) − x(client)
+            let (at, bound) = if is_server {
+                (o.received, o.forward + curves.at(o.client, o.sent))
+            } else {
+                (o.sent, curves.at(o.server, o.received) - o.forward)
+            };
+            witnesses.push(Witness {
+                at,
+                bound,
+                upper: is_server,
+                usual,
+                spread: scale.jitter_out + 0.2 * usual + quantum,
+            });
+        }
+        if o.side != Side::Forward {
+            // b = back − x(server) + x(client)
+            let (at, bound) = if is_server {
+                (o.responded, curves.at(o.client, o.returned) - o.backward)
+            } else {
+                (o.returned, o.backward + curves.at(o.server, o.responded))
+            };
+            witnesses.push(Witness {
+                at,
+                bound,
+                upper: !is_server,
+                usual,
+                spread: scale.jitter_back + 0.2 * usual + quantum,
+            });
+        }
+    }
+    witnesses.sort_unstable_by(|a, b| a.at.total_cmp(&b.at));
+    witnesses
+}
+
+/// Two lines, before and after a run, each through the nearest calm knots.
+fn sides(curves: &Curves, run: Run) -> [(f64, f64, f64); 2] {
+    let Block { start, count } = curves.blocks[run.clock as usize];
+    let first = curves.first[run.clock as usize];
+    let value = |knot: usize| curves.values[start + knot - first];
+    let line = |from: usize, to: usize, at: usize| {
+        let slope = if to > from { (value(to) - value(from)) / (to - from) as f64 } else { 0.0 };
+        (at as f64, value(at), slope)
+    };
+    const REACH: usize = 3;
+    let before = line(run.from.saturating_sub(REACH).max(first), run.from, run.from);
+    let after = line(run.to, (run.to + REACH).min(first + count - 1), run.to);
+    [before, after]
+}
+
+/// Finds when a run began and ended; `None` when it is no more than noise.
+fn place(curves: &Curves, witnesses: &[Witness], run: Run) -> Option<Break> {
+    let [before, after] = sides(curves, run);
+    let (low, high) = (run.from as f64 - 2.0, run.to as f64 + 2.0);
+    // Breaks that stand here already are part of the change: none of them has come before, all of them after.
+    let had = |at: f64| {
+        let size = |index: &usize| curves.breaks[*index].share(at) * curves.values[curves.knots() + index];
+        curves.of_clock[run.clock as usize].iter().map(size).sum::<f64>()
+    };
+    let (had_before, had_after) = (had(low), had(high));
+    let early = |at: f64| before.1 + before.2 * (at - before.0) + had_before;
+    let late = |at: f64| after.1 + after.2 * (at - after.0) + had_after;
+    let start = witnesses.partition_point(|witness| witness.at < low);
+    let end = witnesses.partition_point(|witness| witness.at < high);
+    let near = &witnesses[start..end];
+    if near.len() < 4 {
+        return None;
+    }
+    let middle = (run.from + run.to) as f64 / 2.0;
+    let size = late(middle) - early(middle);
+    // A change within what single delays spread over is left to the knots.
+    let least = 3.0 * median(near.iter().map(|witness| witness.spread).collect());
+    if size.abs() < least {
+        return None;
+    }
+    let (step_cost, at) = best_step(near, &early, &late);
+    let (ramp_cost, from, to) = best_ramp(near, &early, &late, run);
+    let is_step = run.to - run.from <= STEP_KNOTS && ramp_cost > RAMP_FITS * step_cost;
+    let (from, to) = if is_step { (at, at) } else { (from, to) };
+    Some(Break { clock: run.clock, from, to, size, least })
+}
+
+/// The instant that costs least, from the sums before and after each reading.
+fn best_step(near: &[Witness], early: &impl Fn(f64) -> f64, late: &impl Fn(f64) -> f64) -> (f64, f64) {
+    let mut cost: f64 = near.iter().map(|witness| witness.cost(late(witness.at))).sum();
+    let mut best = (cost, near[0].at);
+    for (index, witness) in near.iter().enumerate() {
+        cost += witness.cost(early(witness.at)) - witness.cost(late(witness.at));
+        if cost < best.0 {
+            let next = near.get(index + 1).map_or(witness.at, |next| next.at);
+            best = (cost, (witness.at + next) / 2.0);
+        }
+    }
+    best
+}
+
+/// Beginning and end that cost least: first on a coarse lattice, then on a finer one around the best.
+fn best_ramp(near: &[Witness], early: &impl Fn(f64) -> f64, late: &impl Fn(f64) -> f64, run: Run) -> (f64, f64, f64) {
+    let cost = |from: f64, to: f64| -> f64 {
+        near.iter()
+            .map(|witness| {
+                let share = ((witness.at - from) / (to - from)).clamp(0.0, 1.0);
+                witness.cost(early(witness.at) * (1.0 - share) + late(witness.at) * share)
+            })
+            .sum()
+    };
+    let mut best = (f64::INFINITY, run.from as f64, run.to as f64);
+    for step in [0.5, 0.1, 0.02] {
+        let (from, to) = (best.1, best.2);
+        for i in -5..=5 {
+            for j in -5..=5 {
+                let (from, to) = (from + step * f64::from(i), to + step * f64::from(j));
+                if to - from > 0.02 {
+                    let cost = cost(from, to);
+                    if cost < best.0 {
+                        best = (cost, from, to);
+                    }
+                }
+            }
+        }
+    }
+    best
+}

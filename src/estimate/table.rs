@@ -1,0 +1,280 @@
+//! A solved fit, tabulated: every clock's total offset and deviation at its knots, per segment, with the gauge applied.
+
+use super::curves::Break;
+use super::fit::Fit;
+use super::solve::{Block, slope_basis};
+use crate::clock::{ClockId, Knot, LocalTime, ReferenceTime, Segment, Step, StepKind};
+
+/// Of a normal distribution, 95 % lie within this many deviations.
+const OF_95: f64 = 1.96;
+
+/// One knot: its place on the grid, the clock's total offset there, its deviation, and its local time.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Point {
+    place: f64,
+    offset: f64,
+    deviation: f64,
+    local: i64,
+}
+
+/// The stretch between two steps.
+#[derive(Clone, Debug)]
+pub(super) struct Part {
+    from: f64,
+    pub(super) points: Vec<Point>,
+}
+
+impl Part {
+    /// How large the correction is, in its own deviations.
+    pub(super) fn ratio(&self) -> f64 {
+        let square: f64 = self.points.iter().map(|point| point.offset * point.offset).sum();
+        let variance: f64 = self.points.iter().map(|point| point.deviation * point.deviation).sum();
+        if variance > 0.0 { (square / variance).sqrt() } else { 0.0 }
+    }
+}
+
+/// Every clock's parts, in order of time; none for a clock that is held or has no readings.
+#[derive(Clone, Debug)]
+pub(super) struct Table {
+    pub(super) clocks: Vec<Vec<Part>>,
+    pub(super) steps: Vec<Vec<Step>>,
+}
+
+impl Table {
+    /// With `pinned`, that clock's group has its gauge already; every other group is centred.
+    pub(super) fn of(fit: &Fit, pinned: Option<ClockId>) -> Self {
+        let clocks = fit.curves.blocks.len();
+        let mut table = Self {
+            clocks: (0..clocks).map(|clock| parts(fit, clock)).collect(),
+            steps: (0..clocks).map(|clock| steps(fit, clock)).collect(),
+        };
+        let pinned_group = pinned.map(|ClockId(clock)| fit.alignment.groups[clock as usize]);
+        let mut groups: Vec<u32> = fit.alignment.groups.clone();
+        groups.sort_unstable();
+        groups.dedup();
+        for group in groups.into_iter().filter(|group| Some(*group) != pinned_group) {
+            let members: Vec<usize> = (0..clocks)
+                .filter(|&clock| fit.alignment.groups[clock] == group && !table.clocks[clock].is_empty())
+                .collect();
+            if members.len() > 1 {
+                table.centre(fit, &members);
+            }
+        }
+        table
+    }
+
+    /// A clock's total offset at a place, ns.
+    pub(super) fn at(&self, clock: u32, place: f64) -> f64 {
+        let parts = &self.clocks[clock as usize];
+        let part = parts.partition_point(|part| part.from <= place).max(1) - 1;
+        let Some(points) = parts.get(part).map(|part| &part.points) else { return 0.0 };
+        let after = points.partition_point(|point| point.place <= place);
+        match (after.checked_sub(1).and_then(|last| points.get(last)), points.get(after)) {
+            (Some(last), Some(next)) => {
+                let share = (place - last.place) / (next.place - last.place);
+                last.offset * (1.0 - share) + next.offset * share
+            }
+            (Some(end), None) | (None, Some(end)) => end.offset,
+            (None, None) => 0.0,
+        }
+    }
+
+    /// Admits what holding some clocks at zero did to the others: how far it took each from where it would stand freely.
+    pub(super) fn admit(&mut self, free: &Self) {
+        for clock in 0..self.clocks.len() {
+            for point in self.clocks[clock].iter_mut().flat_map(|part| &mut part.points) {
+                let taken = point.offset - free.at(clock as u32, point.place);
+                let deviation = free.deviation_at(clock, point.place).max(point.deviation);
+                point.deviation = deviation.hypot(taken);
+            }
+        }
+    }
+
+    fn deviation_at(&self, clock: usize, place: f64) -> f64 {
+        let parts = &self.clocks[clock];
+        let part = parts.partition_point(|part| part.from <= place).max(1) - 1;
+        let points = parts.get(part).map_or(&[][..], |part| &part.points);
+        let nearest = points.partition_point(|point| point.place <= place).max(1) - 1;
+        points.get(nearest).map_or(0.0, |point| point.deviation)
+    }
+
+    /// Shifts a group without a reference so that the medians over its clocks of the mean offset and of the mean
+    /// frequency error are zero, steps counting once; what the group does together cannot be seen (ESTIMATOR.md,
+    /// fact 11).
+    fn centre(&mut self, fit: &Fit, members: &[usize]) {
+        let rate = median(members.iter().map(|&clock| self.slope(clock)).collect());
+        let middles = members.iter().filter_map(|&clock| {
+            let parts = &self.clocks[clock];
+            Some((parts.first()?.points.first()?.place + parts.last()?.points.last()?.place) / 2.0)
+        });
+        let middle = middles.sum::<f64>() / members.len() as f64;
+        for &clock in members {
+            let points = self.clocks[clock].iter_mut().flat_map(|part| &mut part.points);
+            points.for_each(|point| point.offset -= rate * (point.place - middle));
+        }
+        let shift = median(members.iter().map(|&clock| self.mean(clock)).collect());
+        let count = members.len() as f64;
+        let pairs = members.iter().flat_map(|&left| members.iter().map(move |&right| (left, right)));
+        let common = pairs.map(|(left, right)| fit.posterior.constants(left, right)).sum::<f64>() / (count * count);
+        for &clock in members {
+            let with_all: f64 = members.iter().map(|&other| fit.posterior.constants(clock, other)).sum::<f64>() / count;
+            let own = fit.posterior.constants(clock, clock);
+            // What the whole group does together is no error: only the distance from the group's middle is.
+            let relative = (own - 2.0 * with_all + common).max(0.0);
+            for point in self.clocks[clock].iter_mut().flat_map(|part| &mut part.points) {
+                point.offset -= shift;
+                point.deviation = (point.deviation * point.deviation - own + relative).max(relative).sqrt();
+            }
+        }
+    }
+
+    fn mean(&self, clock: usize) -> f64 {
+        let points = || self.clocks[clock].iter().flat_map(|part| &part.points);
+        points().map(|point| point.offset).sum::<f64>() / points().count().max(1) as f64
+    }
+
+    /// Mean slope, in ns per knot of the grid, steps left out.
+    fn slope(&self, clock: usize) -> f64 {
+        let (mut rise, mut run) = (0.0, 0.0);
+        for part in &self.clocks[clock] {
+            if let (Some(first), Some(last)) = (part.points.first(), part.points.last()) {
+                rise += last.offset - first.offset;
+                run += last.place - first.place;
+            }
+        }
+        if run > 0.0 { rise / run } else { 0.0 }
+    }
+
+    /// A clock's segments; `exchanges` are places of its exchanges, sorted.
+    pub(super) fn segments(&self, clock: usize, exchanges: &[f64]) -> Vec<Segment> {
+        let parts = &self.clocks[clock];
+        let reference =
+            |point: &Point| ReferenceTime::from_nanos(point.local.saturating_sub(point.offset.round() as i64));
+        let begins = |index: usize| {
+            let first = parts.get(index).and_then(|part| part.points.first());
+            if index == 0 { None } else { first.map(&reference) }
+        };
+        let segment = |(index, part): (usize, &Part)| Segment {
+            from: begins(index).unwrap_or(ReferenceTime::from_nanos(i64::MIN)),
+            until: begins(index + 1).unwrap_or(ReferenceTime::MAX),
+            knots: knots(&part.points, exchanges),
+            moved: false,
+        };
+        parts.iter().enumerate().map(segment).collect()
+    }
+}
+
+fn knots(points: &[Point], exchanges: &[f64]) -> Vec<Knot> {
+    let middle = |left: usize| match (points.get(left), points.get(left + 1)) {
+        (Some(left), Some(right)) => (left.place + right.place) / 2.0,
+        _ => f64::INFINITY,
+    };
+    let mut seen = exchanges.partition_point(|place| *place < points.first().map_or(0.0, |point| point.place - 0.5));
+    let mut knots: Vec<Knot> = Vec::with_capacity(points.len());
+    for (index, point) in points.iter().enumerate() {
+        let until = exchanges.partition_point(|place| *place < middle(index).min(point.place + 0.5));
+        let local = LocalTime::from_nanos(point.local);
+        let knot = Knot {
+            local,
+            offset_ns: point.offset.round() as i64,
+            uncertainty_ns: (OF_95 * point.deviation).ceil() as i64,
+            lower_ns: None,
+            upper_ns: None,
+            exchanges: until.saturating_sub(seen) as u32,
+        };
+        seen = seen.max(until);
+        // Two places a few ns apart at the edge of a step are one knot.
+        if knots.last().is_none_or(|last| last.local < local) {
+            knots.push(knot);
+        }
+    }
+    knots
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_unstable_by(f64::total_cmp);
+    let half = values.len() / 2;
+    match values.len() {
+        0 => 0.0,
+        count if count % 2 == 1 => values[half],
+        _ => (values[half - 1] + values[half]) / 2.0,
+    }
+}
+
+/// A clock's breaks that are larger than their own noise, each with its number.
+fn breaks(fit: &Fit, clock: usize) -> impl Iterator<Item = (usize, &Break)> {
+    let blocks = fit.curves.blocks.len();
+    fit.curves.of_clock[clock].iter().map(|&index| (index, &fit.curves.breaks[index])).filter(move |(index, _)| {
+        let size = fit.curves.values[fit.curves.knots() + index];
+        size.abs() > 3.0 * fit.posterior.variance(&[(2 * blocks + index, 1.0)]).sqrt()
+    })
+}
+
+fn steps(fit: &Fit, clock: usize) -> Vec<Step> {
+    let blocks = fit.curves.blocks.len();
+    let step = |(index, found): (usize, &Break)| {
+        let deviation = fit.posterior.variance(&[(2 * blocks + index, 1.0)]).sqrt();
+        Step {
+            kind: if found.from == found.to { StepKind::Step } else { StepKind::Slew },
+            at: ReferenceTime::from_nanos(fit.grid.time(found.from)),
+            duration_ns: ((found.to - found.from) * fit.grid.spacing_ns).round() as i64,
+            size_ns: size(fit, clock, index).round() as i64,
+            uncertainty_ns: (OF_95 * deviation).ceil() as i64,
+            spans_straddling: 0,
+        }
+    };
+    breaks(fit, clock).map(step).collect()
+}
+
+/// What a break adds to the offset. The knots may share in a ramp, so the whole curve is asked: what it rises by, less
+/// what it would have risen by as it runs before and after.
+fn size(fit: &Fit, clock: usize, index: usize) -> f64 {
+    const BESIDE: f64 = 4.0;
+    let Break { from, to, .. } = fit.curves.breaks[index];
+    if from == to {
+        return fit.curves.values[fit.curves.knots() + index];
+    }
+    let at = |place: f64| fit.curves.at(clock as u32, place);
+    let slope = (at(from) - at(from - BESIDE) + at(to + BESIDE) - at(to)) / (2.0 * BESIDE);
+    at(to) - at(from) - slope * (to - from)
+}
+
+fn parts(fit: &Fit, clock: usize) -> Vec<Part> {
+    let Block { start, count } = fit.curves.blocks[clock];
+    if count == 0 {
+        return Vec::new();
+    }
+    let first = fit.curves.first[clock];
+    let edges: Vec<f64> = breaks(fit, clock).filter(|(_, b)| b.from == b.to).map(|(_, b)| b.from).collect();
+    let mut places: Vec<f64> = (first..first + count).map(|knot| knot as f64).collect();
+    places.extend(breaks(fit, clock).filter(|(_, b)| b.from < b.to).flat_map(|(_, b)| [b.from, b.to]));
+    places.sort_unstable_by(f64::total_cmp);
+    let point = |place: f64| {
+        let knot = (place.round() as usize).clamp(first, first + count - 1) - first;
+        let slope = slope_basis(knot, count);
+        let mut terms = vec![(2 * clock, 1.0), (2 * clock + 1, slope)];
+        for &index in &fit.curves.of_clock[clock] {
+            terms.push((2 * fit.curves.blocks.len() + index, fit.curves.breaks[index].share(place)));
+        }
+        let variance = fit.posterior.variance(&terms) + 2.0 * fit.posterior.local[start + knot];
+        let offset = fit.alignment.bases[clock] as f64 + fit.curves.at(clock as u32, place);
+        let local = fit.grid.time(place).saturating_add(offset.round() as i64);
+        Point { place, offset, deviation: variance.sqrt(), local }
+    };
+    let mut parts = Vec::new();
+    for index in 0..=edges.len() {
+        let from = if index == 0 { f64::NEG_INFINITY } else { edges[index - 1] };
+        let until = edges.get(index).copied().unwrap_or(f64::INFINITY);
+        let mut inside: Vec<f64> = places.iter().copied().filter(|place| *place > from && *place < until).collect();
+        if index > 0 {
+            inside.insert(0, from);
+        }
+        if until.is_finite() {
+            // Just before the step: the last instant that the old offset held.
+            inside.push(until - 1e-9);
+        }
+        parts.push(Part { from, points: inside.into_iter().map(point).collect() });
+    }
+    parts.retain(|part| !part.points.is_empty());
+    parts
+}

@@ -1,0 +1,209 @@
+//! Real traces with known clocks: a laboratory's hosts, and the same spans as a real Collector wrote them.
+//!
+//! `UNSKEW_DATA=FOLDER cargo test --release --test lab`; a folder or file that is missing is a failure.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use arrow::array::{Array, AsArray};
+use arrow::datatypes::Int64Type;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use unskew::report::ClockRow;
+use unskew::run::Outcome;
+use unskew::score::{self, Gauge, Score};
+use unskew::settings::{Annotate, Fix, Write};
+
+fn data(path: &str) -> PathBuf {
+    let root = std::env::var_os("UNSKEW_DATA").expect("UNSKEW_DATA has to name the folder of the shared data");
+    let path = Path::new(&root).join(path);
+    assert!(path.exists(), "{}: missing; UNSKEW_DATA has to name the folder of the shared data", path.display());
+    path
+}
+
+/// A run of `fix` into a folder of its own.
+struct Fixed {
+    folder: tempfile::TempDir,
+    outcome: Outcome,
+}
+
+fn fix(inputs: &[PathBuf]) -> Fixed {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = Fix {
+        inputs: inputs.iter().map(|path| path.display().to_string()).collect(),
+        out: folder.path().join("out"),
+        write: vec![Write::Parquet],
+        annotate: Annotate::None,
+        reference: Some("lg-1".to_owned()),
+        clock_keys: Vec::new(),
+        max_correction_ns: None,
+        dry_run: false,
+        exchanges: false,
+        max_record: unskew::io::MAX_RECORD,
+        force: false,
+    };
+    let outcome = unskew::run::fix(&settings, &mut std::io::empty(), |_| {}).unwrap();
+    assert!(!outcome.failed, "{:?}", outcome.summary.problems);
+    Fixed { folder, outcome }
+}
+
+impl Fixed {
+    fn out(&self) -> PathBuf {
+        self.folder.path().join("out")
+    }
+
+    fn score(&self, truth: &Path) -> Score {
+        score::score(&self.out(), truth, Gauge::Median).unwrap()
+    }
+
+    fn clock(&self, name: &str) -> &ClockRow {
+        self.outcome.clocks.iter().find(|row| row.clock == name).unwrap_or_else(|| panic!("no clock {name}"))
+    }
+
+    /// Of every span, by ids and kind: start, end, offset.
+    fn times(&self) -> BTreeMap<(String, String, String), [i64; 3]> {
+        let file = std::fs::File::open(self.out().join("traces/part-00000.parquet")).unwrap();
+        let mut rows = BTreeMap::new();
+        for batch in ParquetRecordBatchReaderBuilder::try_new(file).unwrap().build().unwrap() {
+            let batch = batch.unwrap();
+            let text = |name: &str| {
+                let column = batch.column_by_name(name).unwrap();
+                let column = arrow::compute::cast(column, &arrow::datatypes::DataType::Utf8).unwrap();
+                column.as_string::<i32>().iter().map(|text| text.unwrap_or("").to_owned()).collect::<Vec<_>>()
+            };
+            let (traces, spans, kinds) = (text("trace_id"), text("span_id"), text("kind"));
+            let times = ["start_unix_nano", "end_unix_nano", "offset_ns"]
+                .map(|name| batch.column_by_name(name).unwrap().as_primitive::<Int64Type>().values().to_vec());
+            for (row, key) in traces.into_iter().zip(spans).zip(kinds).enumerate() {
+                let ((trace, span), kind) = key;
+                let doubled = rows.insert((trace, span, kind), [times[0][row], times[1][row], times[2][row]]);
+                assert!(doubled.is_none());
+            }
+            assert_eq!(batch.column_by_name("span_id").unwrap().null_count(), 0);
+        }
+        rows
+    }
+}
+
+/// A limit that holds, or one that is aimed at. Reaching an aim fails, so that it becomes a limit that holds.
+#[derive(Clone, Copy)]
+enum AtMost {
+    Held(f64),
+    Aim(f64),
+}
+
+fn check(what: &str, measured: f64, limit: AtMost) {
+    match limit {
+        AtMost::Held(most) => assert!(measured <= most, "{what}: {measured:.3}, which is more than {most}"),
+        AtMost::Aim(most) => {
+            println!("{what}: {measured:.3}, aim {most}");
+            assert!(measured > most, "{what}: {measured:.3}: the aim of {most} is reached; hold it from now on");
+        }
+    }
+}
+
+fn truth(scenario: &str) -> PathBuf {
+    data(&format!("lab/{scenario}/truth_spans.parquet"))
+}
+
+fn protobuf(scenario: &str) -> Fixed {
+    fix(&[data(&format!("lab/{scenario}/traces.binpb.gz"))])
+}
+
+#[test]
+fn constant_offsets_are_taken_out() {
+    let score = protobuf("s1").score(&truth("s1"));
+    check("median error, ms", score.corrected.error.p50_ns / 1e6, AtMost::Held(0.8));
+    check("p95, ms", score.corrected.error.p95_ns / 1e6, AtMost::Held(2.5));
+    assert_eq!(score.corrected.inversions.excess, 0);
+}
+
+#[test]
+fn json_and_protobuf_are_corrected_alike() {
+    let [protobuf, json] = [protobuf("s1"), fix(&[data("lab/s1/traces.jsonl.zst")])].map(|fixed| fixed.times());
+    assert_eq!(protobuf.len(), 51_604);
+    assert!(protobuf == json);
+}
+
+#[test]
+fn drifting_clocks_are_followed() {
+    let score = protobuf("s2").score(&truth("s2"));
+    check("p95, ms", score.corrected.error.p95_ns / 1e6, AtMost::Held(2.0));
+}
+
+#[test]
+fn perfect_clocks_are_left_alone() {
+    let score = protobuf("s4").score(&truth("s4"));
+    check("p95 of the moves, ms", score.moves.p95_ns / 1e6, AtMost::Held(0.2));
+    assert_eq!(score.corrected.inversions.excess, 0);
+    assert!(score.corrected.inversions.inverted <= score.doing_nothing.inversions.inverted);
+}
+
+#[test]
+fn little_evidence_is_a_wide_bound_and_none_is_no_move() {
+    let fixed = protobuf("s5");
+    let alone = fixed.clock("cron-1");
+    assert_eq!((alone.state.as_str(), alone.moved), ("no_evidence", 0));
+    assert!(!alone.advice.is_empty());
+    // The host of one call, 33 ms ahead.
+    let once = fixed.clock("cat-2");
+    let (offset, bound) = (once.offset_largest_ns.unwrap(), once.uncertainty_ns.unwrap());
+    assert!((offset - 33_000_000).abs() <= bound, "{offset} ± {bound}");
+}
+
+/// What the Collector wrote of one scenario, each layout by its name and files.
+fn layouts(scenario: &str, folder: &Path) -> Vec<(String, Vec<PathBuf>)> {
+    let written = |name: &str| data(&format!("real/written/collector/{scenario}-{name}"));
+    let mut plain = Vec::new();
+    let packed = std::fs::File::open(written("plain.tar.zst")).unwrap();
+    zstd::Decoder::new(packed).unwrap().read_to_end(&mut plain).unwrap();
+    tar::Archive::new(&plain[..]).unpack(folder).unwrap();
+    let rotated = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let rotated = rotated.filter(|path| path.file_name().unwrap().to_string_lossy().starts_with("rotated")).collect();
+    let mut layouts = vec![
+        ("plain json".to_owned(), vec![folder.join("traces.json")]),
+        ("plain proto".to_owned(), vec![folder.join("traces.proto")]),
+        ("rotated".to_owned(), rotated),
+        ("by host".to_owned(), vec![folder.join("by-host")]),
+    ];
+    let packed: &[&str] = match scenario {
+        "s1" => &["traces.json.zstd", "traces.proto.zstd", "native.json.zst", "native.proto.zst"],
+        _ => &["traces.proto.zstd", "native.json.zst"],
+    };
+    layouts.extend(packed.iter().map(|name| ((*name).to_owned(), vec![written(name)])));
+    layouts
+}
+
+/// Every layout gives the same corrected times.
+fn check_layouts(scenario: &str, spans: usize) -> Fixed {
+    let folder = tempfile::tempdir().unwrap();
+    let mut first: Option<(Fixed, BTreeMap<_, _>)> = None;
+    for (layout, files) in layouts(scenario, folder.path()) {
+        let fixed = fix(&files);
+        let times = fixed.times();
+        assert_eq!(times.len(), spans, "{scenario}, {layout}");
+        match &first {
+            None => first = Some((fixed, times)),
+            Some((_, first)) => assert!(*first == times, "{scenario}: {layout} is corrected otherwise than plain json"),
+        }
+    }
+    first.unwrap().0
+}
+
+#[test]
+fn every_layout_of_the_collector_is_corrected_alike() {
+    let fixed = check_layouts("s1", 1_576);
+    let worst = unskew::report::worst_first(&fixed.outcome.clocks);
+    for (row, (clock, offset_ms)) in worst.iter().zip([("pay-1", 2150.0), ("api-1", -1020.0)]) {
+        let found_ms = row.offset_largest_ns.unwrap() as f64 / 1e6;
+        assert_eq!(row.clock, clock);
+        let bound_ms = row.uncertainty_ns.unwrap() as f64 / 1e6;
+        check(&format!("{clock}, ms from what was set"), (found_ms - offset_ms).abs(), AtMost::Held(bound_ms));
+    }
+}
+
+#[test]
+fn every_layout_of_the_collector_is_corrected_alike_around_a_step() {
+    let score = check_layouts("s3", 2_348).score(&data("real/written/truth-s3.parquet"));
+    check("p95, ms", score.corrected.error.p95_ns / 1e6, AtMost::Aim(1.8));
+}
