@@ -30,11 +30,16 @@ struct Bench {
     sample: Sample,
     folder: tempfile::TempDir,
     copy: Option<f64>,
+    /// Only lines that say this are worked on.
+    only: String,
 }
 
 impl Bench {
     /// Least CPU per span of three rounds, each of a second and more.
     fn line(&mut self, what: &str, target: Option<f64>, mut work: impl FnMut(&Self)) -> f64 {
+        if !what.contains(&self.only) {
+            return 0.0;
+        }
         work(self);
         let round = |work: &mut dyn FnMut()| {
             let (began, mut times) = (cpu(), 0u32);
@@ -90,6 +95,7 @@ fn main() {
     if std::env::args().any(|argument| argument == "--test") {
         return;
     }
+    let only = std::env::args().skip(1).find(|argument| !argument.starts_with("--")).unwrap_or_default();
     rayon::ThreadPoolBuilder::new().num_threads(1).build_global().unwrap();
     let sample = sample(60_000);
     let spans = sample.spans as f64;
@@ -98,7 +104,7 @@ fn main() {
         sample.protobuf.len() as f64 / spans,
         sample.json.len() as f64 / spans
     );
-    let mut bench = Bench { sample, folder: tempfile::tempdir().unwrap(), copy: None };
+    let mut bench = Bench { sample, folder: tempfile::tempdir().unwrap(), copy: None, only };
     fs::write(bench.path("dump.binpb"), &bench.sample.protobuf).unwrap();
     fs::write(bench.path("dump.jsonl"), &bench.sample.json).unwrap();
 
@@ -149,7 +155,7 @@ fn main() {
         ("protobuf → protobuf, marks, without the estimator", read_protobuf + pair + passes[1], 600.0),
         ("JSON → Parquet, all columns, without the estimator", read_json + pair + passes[3], 2_000.0),
     ];
-    for (what, nanos, target) in whole {
+    for (what, nanos, target) in whole.into_iter().filter(|_| bench.only.is_empty()) {
         println!(
             "{:<52} {nanos:>7.0} ns/span {:>7.2} x copy  (target {target:.0})",
             format!("sum    {what}"),

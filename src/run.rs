@@ -268,7 +268,7 @@ impl Known {
             spans: &self.spans,
             corrected: &self.corrected,
             marked: &marked,
-            clocks: &self.identity.clocks,
+            names: &self.identity.clocks.iter().map(|clock| clock.name.as_str().into()).collect::<Vec<_>>(),
             map: &self.estimate.map,
             habits: &habits(&self.dump),
         };

@@ -115,6 +115,7 @@ pub struct Known {
     pub map: ClockMap,
     pub corrected: Vec<Corrected>,
     marked: Vec<bool>,
+    names: Vec<std::sync::Arc<str>>,
     habits: Vec<EndHabit>,
 }
 
@@ -154,7 +155,8 @@ impl Known {
             .map(|((span, clock), sides)| correct::span(*span, map.model(*clock), *sides));
         let corrected = corrected.collect();
         let marked = vec![false; spans.len()];
-        Self { identity, spans, pairing, map, corrected, marked, habits }
+        let names = identity.clocks.iter().map(|clock| clock.name.as_str().into()).collect();
+        Self { identity, spans, pairing, map, corrected, marked, names, habits }
     }
 
     pub fn written(&self) -> Written<'_> {
@@ -162,7 +164,7 @@ impl Known {
             spans: &self.spans,
             corrected: &self.corrected,
             marked: &self.marked,
-            clocks: &self.identity.clocks,
+            names: &self.names,
             map: &self.map,
             habits: &self.habits,
         }

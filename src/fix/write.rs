@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use arrow::array::RecordBatch;
@@ -10,7 +11,7 @@ use parquet::arrow::ArrowWriter;
 
 use super::map_in_order;
 use super::read::FileRead;
-use crate::clock::{Clock, ClockMap, LocalTime};
+use crate::clock::{ClockMap, LocalTime};
 use crate::correct::{self, Corrected, EndHabit, Recorded};
 use crate::io::{AtomicFile, Compression, Framing, Input, Layout, RecordWriter, Records};
 use crate::otlp::{self, Encoding, EventEdit, EventTime, Payload, SpanEdit, SpanSite};
@@ -64,7 +65,8 @@ pub struct Written<'a> {
     pub corrected: &'a [Corrected],
     /// Spans that an earlier run moved.
     pub marked: &'a [bool],
-    pub clocks: &'a [Clock],
+    /// Display names, by clock.
+    pub names: &'a [Arc<str>],
     pub map: &'a ClockMap,
     /// Per distinct resource.
     pub habits: &'a [EndHabit],
@@ -164,7 +166,7 @@ fn make(
 ) -> Made {
     let mut made = Made::default();
     let scanned = spans.clone().flatten().and_then(|spans| {
-        let payload = otlp::scan(layout.encoding, bytes).ok()?;
+        let payload = otlp::locate(layout.encoding, bytes).ok()?;
         let ids = payload.spans.iter().map(|site| (site.head.trace, site.head.span));
         let known = known.spans[spans.clone()].iter().map(|span| (span.head.trace, span.head.span));
         ids.eq(known).then_some((spans.start, payload))
@@ -189,7 +191,7 @@ fn make(
     }
     if outputs.otlp_proto {
         match to_protobuf(layout.encoding, bytes, |encoded| {
-            let payload = otlp::scan(Encoding::Protobuf, encoded).ok()?;
+            let payload = otlp::locate(Encoding::Protobuf, encoded).ok()?;
             Some(rewritten(&payload))
         }) {
             Some(encoded) => made.proto = Some(encoded),
@@ -238,10 +240,10 @@ fn edits(payload: &Payload<'_>, first: usize, known: Written<'_>, annotate: bool
         }
         let kept = |recorded: i64, written: i64| (recorded - written != corrected.offset_ns).then_some(recorded);
         let marks = annotate.then(|| Marks {
-            clock: known.clocks[span.clock.0 as usize].name.clone(),
+            clock: known.names[span.clock.0 as usize].clone(),
             offset_ns: corrected.offset_ns,
             uncertainty_ns: corrected.uncertainty_ns,
-            correction: corrected.correction.name().to_owned(),
+            correction: corrected.correction.name().into(),
             original_start_unix_nano: kept(start, corrected.start),
             original_end_unix_nano: kept(end, corrected.end),
         });
@@ -285,7 +287,6 @@ fn row(payload: &Payload<'_>, site: &SpanSite, ordinal: usize, known: Written<'_
     if span.standing == Standing::Duplicate {
         return None;
     }
-    let clock = &known.clocks[span.clock.0 as usize];
     let recorded = recorded(span, known);
     let model = known.map.model(span.clock);
     let events = payload.events[site.events.start as usize..site.events.end as usize].iter().map(|event| {
@@ -296,7 +297,7 @@ fn row(payload: &Payload<'_>, site: &SpanSite, ordinal: usize, known: Written<'_
         }
     });
     let row = Row {
-        clock: clock.name.as_str().into(),
+        clock: known.names[span.clock.0 as usize].clone(),
         start: corrected.start,
         end: corrected.end,
         original_start: span.head.start.nanos(),
@@ -307,7 +308,7 @@ fn row(payload: &Payload<'_>, site: &SpanSite, ordinal: usize, known: Written<'_
         events: events.collect(),
     };
     Some(match &site.marks {
-        Some(marks) => Row { clock: marks.clock.as_str().into(), correction: marks.correction.as_str().into(), ..row },
+        Some(marks) => Row { clock: marks.clock.clone(), correction: marks.correction.clone(), ..row },
         None => row,
     })
 }

@@ -168,10 +168,10 @@ fn marks_of(attributes: &[KeyValue]) -> Option<Marks> {
     };
     let (offset, correction) = (int("unskew.offset_ns"), text("unskew.correction"));
     (offset.is_some() || correction.is_some()).then(|| Marks {
-        clock: text("unskew.clock").unwrap_or_default(),
+        clock: text("unskew.clock").unwrap_or_default().into(),
         offset_ns: offset.unwrap_or(0),
         uncertainty_ns: int("unskew.uncertainty_ns"),
-        correction: correction.unwrap_or_default(),
+        correction: correction.unwrap_or_default().into(),
         original_start_unix_nano: int("unskew.original_start_unix_nano"),
         original_end_unix_nano: int("unskew.original_end_unix_nano"),
     })
