@@ -136,7 +136,8 @@ pub fn main() -> ExitCode {
     match done {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("unskew: {error:#}");
+            // Where nobody listens (`2>&1 | head`) there is nobody to tell.
+            let _ = writeln!(std::io::stderr(), "unskew: {error:#}");
             if error.is::<Usage>() { ExitCode::from(2) } else { ExitCode::FAILURE }
         }
     }

@@ -36,7 +36,11 @@ pub struct Usage(pub String);
 /// [`Usage`] where the request cannot be meant; otherwise where the output cannot be written.
 pub fn fix(settings: &Fix, stdin: &mut dyn std::io::Read, mut progress: impl FnMut(u64)) -> Result<Outcome> {
     let found = io::resolve(&settings.inputs, stdin).map_err(|error| Usage(error.to_string()))?;
+    refuse(settings, &found.inputs)?;
     let Reading { dump, files } = fix::read(&found.inputs, settings.max_record, &mut progress);
+    if !files.iter().any(FileRead::is_read) {
+        nothing_read(&found, &files)?;
+    }
     let identity = identity::identify(&dump.resources, &settings.clock_keys);
     let reference = settings.reference.as_deref().map(|name| named(name, &identity)).transpose()?;
 
@@ -46,12 +50,60 @@ pub fn fix(settings: &Fix, stdin: &mut dyn std::io::Read, mut progress: impl FnM
     let corrected = corrected(&dump, &spans, &pairing, &estimate.map);
     count_straddling(&mut estimate.map, &spans, &corrected);
 
-    io::prepare(&settings.out, settings.force).map_err(usage)?;
+    let stage = io::Stage::begin(&settings.out, settings.force).map_err(usage)?;
     let known = Known { dump, identity, spans, pairing, estimate, corrected };
     let metadata = Metadata { reference: known.name(reference), settings: settings.json() };
-    let unwritten = known.write_traces(&found.inputs, &files, settings, &metadata, progress)?;
+    let unwritten = known.write_traces(&found.inputs, &files, settings, &metadata, (stage.path(), progress))?;
     let problems = problems(&found, &files, unwritten);
-    known.write_report(settings, &metadata, problems)
+    let outcome = known.write_report(settings, stage.path(), &metadata, problems)?;
+    stage.commit()?;
+    Ok(outcome)
+}
+
+/// What can be refused before anything is read.
+fn refuse(settings: &Fix, inputs: &[Input]) -> Result<()> {
+    io::check(&settings.out, settings.force).map_err(usage)?;
+    if let Some(input) = inputs.iter().find(|input| !input.is_stdin() && io::replaces(&settings.out, &input.path)) {
+        let (input, out) = (input.path.display(), settings.out.display());
+        return Err(Usage(format!("{input} belongs to the earlier output in --out {out}, which would be replaced; give another --out, or leave it out of the inputs")).into());
+    }
+    if let Some((first, second, path)) = outputs(settings, &settings.out).collision(inputs) {
+        let (first, second, path) = (name(first), name(second), path.display());
+        return Err(Usage(format!(
+            "{first} and {second} would both be written to {path}; rename one, or write them in two runs"
+        ))
+        .into());
+    }
+    Ok(())
+}
+
+fn outputs<'a>(settings: &Fix, folder: &'a Path) -> Outputs<'a> {
+    let wants = |write: Write| settings.write.contains(&write);
+    Outputs {
+        folder,
+        parquet: wants(Write::Parquet),
+        same: wants(Write::Same),
+        otlp_proto: wants(Write::OtlpProto),
+        annotate: settings.annotate == crate::settings::Annotate::Moved,
+        max_record: settings.max_record,
+    }
+}
+
+/// Where failures are all there is, the output of an earlier run is worth more than an empty one.
+fn nothing_read(found: &io::Inputs, files: &[FileRead]) -> Result<()> {
+    let problems = problems(found, files, Vec::new());
+    let failures: Vec<String> = problems
+        .into_iter()
+        .filter(|(_, fails)| *fails)
+        .map(|(FileSummary { file, problem }, _)| format!("\n  {file}: {problem}"))
+        .collect();
+    anyhow::ensure!(failures.is_empty(), "nothing could be read, so nothing is written:{}", failures.concat());
+    Ok(())
+}
+
+/// What the user calls an input.
+fn name(input: &Input) -> String {
+    if input.is_stdin() { "-".to_owned() } else { input.path.display().to_string() }
 }
 
 /// Everything that was found out, for the writing.
@@ -81,6 +133,9 @@ fn named(name: &str, identity: &Identity) -> Result<ClockId> {
     let display = |id: &ClockId| format!("`{}`", identity.clocks[id.0 as usize].name);
     match meant.as_slice() {
         [one] => Ok(*one),
+        [] if identity.clocks.is_empty() => {
+            Err(Usage(format!("--reference {name}: the dump has no spans, so no clocks")).into())
+        }
         [] => {
             let mut near: Vec<&Clock> = identity.clocks.iter().collect();
             near.sort_by_key(|clock| (distance(&clock.name, name), &clock.name));
@@ -203,7 +258,7 @@ impl Known {
         files: &[FileRead],
         settings: &Fix,
         metadata: &Metadata,
-        progress: impl FnMut(u64),
+        (folder, progress): (&Path, impl FnMut(u64)),
     ) -> Result<Vec<(usize, String)>> {
         if settings.dry_run {
             return Ok(Vec::new());
@@ -213,23 +268,20 @@ impl Known {
             spans: &self.spans,
             corrected: &self.corrected,
             marked: &marked,
-            clocks: &self.identity.clocks,
+            names: &self.identity.clocks.iter().map(|clock| clock.name.as_str().into()).collect::<Vec<_>>(),
             map: &self.estimate.map,
             habits: &habits(&self.dump),
         };
-        let wants = |write: Write| settings.write.contains(&write);
-        let outputs = Outputs {
-            folder: &settings.out,
-            parquet: wants(Write::Parquet),
-            same: wants(Write::Same),
-            otlp_proto: wants(Write::OtlpProto),
-            annotate: settings.annotate == crate::settings::Annotate::Moved,
-            max_record: settings.max_record,
-        };
-        fix::write(inputs, files, known, &outputs, metadata, progress)
+        fix::write(inputs, files, known, &outputs(settings, folder), metadata, progress)
     }
 
-    fn write_report(&self, settings: &Fix, metadata: &Metadata, problems: Vec<(FileSummary, bool)>) -> Result<Outcome> {
+    fn write_report(
+        &self,
+        settings: &Fix,
+        out: &Path,
+        metadata: &Metadata,
+        problems: Vec<(FileSummary, bool)>,
+    ) -> Result<Outcome> {
         let models = &self.estimate.map.models;
         let set_aside = |exchange| self.estimate.set_aside.contains(&exchange);
         let (edges, links, tally) = report::of_edges(&self.spans, &self.corrected, &self.pairing, set_aside, |clock| {
@@ -261,7 +313,7 @@ impl Known {
             spans: &spans,
         };
         let rows = report::clock_rows(&skew);
-        let folder = settings.out.join("skew");
+        let folder = out.join("skew");
         for (name, bytes) in report::tables(&skew, &rows, metadata)? {
             io::atomic_write(&folder.join(name), &bytes)?;
         }
@@ -271,7 +323,7 @@ impl Known {
         let failed = problems.iter().any(|(_, fails)| *fails);
         let summary = self.summary(settings, metadata, &rows, &findings, tally, problems);
         let json = serde_json::to_string_pretty(&summary).context("summary")?;
-        io::atomic_write(&settings.out.join("summary.json"), (json + "\n").as_bytes())?;
+        io::atomic_write(&out.join("summary.json"), (json + "\n").as_bytes())?;
         Ok(Outcome { clocks: rows, summary, failed })
     }
 

@@ -1,5 +1,8 @@
 //! What we look at in a span: enough to pair it and to say whose clock stamped it.
 
+use std::borrow::Cow;
+use std::sync::Arc;
+
 use crate::clock::LocalTime;
 
 /// 16 bytes, big-endian. Zero: absent or not 16 bytes long, and never paired.
@@ -105,6 +108,18 @@ pub enum AttributeValue<'a> {
 }
 
 impl CallFacts {
+    /// Whether an attribute of this name says anything; most do not, and their values need not be looked at.
+    #[inline]
+    pub fn is_telling(key: &[u8]) -> bool {
+        match key.first() {
+            Some(b'h') => key.starts_with(b"http."),
+            Some(b'r') => key.starts_with(b"rpc."),
+            Some(b'm') => key.starts_with(b"messaging."),
+            Some(b'e') => key == b"error.type",
+            _ => false,
+        }
+    }
+
     /// Takes one attribute into account. Names old and new, as semantic conventions changed them.
     pub fn learn(&mut self, key: &[u8], value: AttributeValue<'_>) {
         use AttributeValue::{Int, Str};
@@ -162,10 +177,10 @@ pub struct SpanHead {
 /// What an earlier run of ours wrote on a span that it moved (DESIGN.md, "Marks").
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Marks {
-    pub clock: String,
+    pub clock: Arc<str>,
     pub offset_ns: i64,
     pub uncertainty_ns: Option<i64>,
-    pub correction: String,
+    pub correction: Cow<'static, str>,
     pub original_start_unix_nano: Option<i64>,
     pub original_end_unix_nano: Option<i64>,
 }

@@ -1,5 +1,7 @@
 //! First pass: every file's spans, compact, and what could not be read.
 
+use std::ops::Range;
+
 use super::map_in_order;
 use crate::dump::Dump;
 use crate::io::{Input, Layout, ProblemKind, Records};
@@ -10,10 +12,17 @@ use crate::otlp;
 pub struct FileRead {
     /// `None`: nothing could be read.
     pub layout: Option<Layout>,
-    /// Per record or problem, in order, the ordinal of its first span; `None` where there was nothing to scan.
-    pub records: Vec<Option<u64>>,
+    /// Per record or problem, in order, the ordinals of its spans; `None` where there was nothing to scan.
+    pub records: Vec<Option<Range<usize>>>,
     /// What was wrong, and whether it makes the run fail.
     pub problems: Vec<(String, bool)>,
+}
+
+impl FileRead {
+    /// Whether anything in it was a record.
+    pub fn is_read(&self) -> bool {
+        self.records.iter().any(Option::is_some)
+    }
 }
 
 /// All files, read once.
@@ -30,7 +39,11 @@ pub fn read(inputs: &[Input], max_record: u64, mut progress: impl FnMut(u64)) ->
     for input in inputs {
         let mut file = FileRead::default();
         match Records::detect(&input.path, max_record) {
-            Err(error) => file.problems.push((error.to_string(), true)),
+            Err(error) => {
+                // The report says which file; where it lies on this machine is no part of it.
+                let (text, path) = (error.to_string(), format!("{}: ", input.path.display()));
+                file.problems.push((text.strip_prefix(&path).unwrap_or(&text).to_owned(), true));
+            }
             Ok((layout, records)) => {
                 file.layout = layout;
                 if let Some(layout) = layout {
@@ -66,8 +79,9 @@ fn read_file(
             match mapped {
                 Ok((_, length, Ok(scanned))) => {
                     let mut dump = shared.write().unwrap_or_else(std::sync::PoisonError::into_inner);
-                    file.records.push(Some(dump.spans.len() as u64));
+                    let first = dump.spans.len();
                     dump.add(scanned);
+                    file.records.push(Some(first..dump.spans.len()));
                     progress(length);
                 }
                 Ok((position, _, Err(malformed))) => {

@@ -1,6 +1,9 @@
 //! Second pass: every record once more, its spans at their new times.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use arrow::array::RecordBatch;
@@ -8,7 +11,7 @@ use parquet::arrow::ArrowWriter;
 
 use super::map_in_order;
 use super::read::FileRead;
-use crate::clock::{Clock, ClockMap, LocalTime};
+use crate::clock::{ClockMap, LocalTime};
 use crate::correct::{self, Corrected, EndHabit, Recorded};
 use crate::io::{AtomicFile, Compression, Framing, Input, Layout, RecordWriter, Records};
 use crate::otlp::{self, Encoding, EventEdit, EventTime, Payload, SpanEdit, SpanSite};
@@ -28,6 +31,33 @@ pub struct Outputs<'a> {
     pub max_record: u64,
 }
 
+impl Outputs<'_> {
+    fn same_path(&self, input: &Input) -> Option<PathBuf> {
+        self.same.then(|| Path::new("corrected").join(&input.target))
+    }
+
+    fn proto_path(&self, input: &Input) -> Option<PathBuf> {
+        self.otlp_proto.then(|| Path::new("corrected").join(&input.target).with_extension("binpb"))
+    }
+
+    /// Two inputs of which one would overwrite the other's output, or one that would overwrite its own, and where.
+    pub fn collision<'b>(&self, inputs: &'b [Input]) -> Option<(&'b Input, &'b Input, PathBuf)> {
+        let mut by_path: BTreeMap<PathBuf, &Input> = BTreeMap::new();
+        for input in inputs {
+            for path in [self.same_path(input), self.proto_path(input)].into_iter().flatten() {
+                if let Some(other) = by_path.insert(path.clone(), input) {
+                    return Some((other, input, path));
+                }
+            }
+        }
+        // A file where another needs a folder.
+        by_path.iter().find_map(|(path, input)| {
+            let (above, other) = path.ancestors().skip(1).find_map(|above| by_path.get_key_value(above))?;
+            Some((*other, *input, above.clone()))
+        })
+    }
+}
+
 /// What is known of every span, by ordinal.
 #[derive(Clone, Copy, Debug)]
 pub struct Written<'a> {
@@ -35,7 +65,8 @@ pub struct Written<'a> {
     pub corrected: &'a [Corrected],
     /// Spans that an earlier run moved.
     pub marked: &'a [bool],
-    pub clocks: &'a [Clock],
+    /// Display names, by clock.
+    pub names: &'a [Arc<str>],
     pub map: &'a ClockMap,
     /// Per distinct resource.
     pub habits: &'a [EndHabit],
@@ -70,24 +101,33 @@ pub fn write(
     };
     for (index, (input, file)) in inputs.iter().zip(files).enumerate() {
         let Some(layout) = file.layout else { continue };
-        let corrected = outputs.folder.join("corrected").join(&input.target);
-        let mut same = match outputs.same {
-            true => Some(RecordWriter::create(&corrected, layout)?),
-            false => None,
+        let mut records = match Records::open(&input.path, layout, outputs.max_record) {
+            Ok(records) => records,
+            Err(error) => {
+                problems.push((index, format!("gone before it could be written: {error}")));
+                continue;
+            }
         };
-        let mut proto = match outputs.otlp_proto {
-            true => Some(RecordWriter::create(&corrected.with_extension("binpb"), PROTO)?),
-            false => None,
+        let writer = |path: Option<PathBuf>, layout| {
+            path.map(|path| RecordWriter::create(&outputs.folder.join(path), layout)).transpose()
         };
-        let mut records = Records::open(&input.path, layout, outputs.max_record)?;
+        let (mut same, mut proto) =
+            (writer(outputs.same_path(input), layout)?, writer(outputs.proto_path(input), PROTO)?);
         map_in_order(
             &mut records,
             |record| {
-                let first = file.records.get(record.ordinal as usize).copied().flatten();
-                (record.bytes.len() as u64, make(layout, &record.bytes, first, known, outputs))
+                let spans = file.records.get(record.ordinal as usize).cloned();
+                (record.bytes.len() as u64, make(layout, &record.bytes, spans, known, outputs))
             },
             |mapped| {
-                let Ok((length, made)) = mapped else { return Ok(()) };
+                let (length, made) = match mapped {
+                    Ok(done) => done,
+                    // Told when it was read the first time; what can be kept of it is.
+                    Err(problem) => match (&mut same, problem.bytes) {
+                        (Some(writer), Some(bytes)) => return writer.write(&bytes),
+                        _ => return Ok(()),
+                    },
+                };
                 if let (Some(writer), Some(bytes)) = (&mut same, &made.same) {
                     writer.write(bytes)?;
                 }
@@ -116,12 +156,27 @@ pub fn write(
 const PROTO: Layout =
     Layout { compression: Compression::None, framing: Framing::LengthPrefixed, encoding: Encoding::Protobuf };
 
-/// All outputs of one record. One that is not OTLP passes as it is.
-fn make(layout: Layout, bytes: &[u8], first: Option<u64>, known: Written<'_>, outputs: &Outputs<'_>) -> Made {
+/// All outputs of one record. One that is not OTLP passes as it is; `spans` is what the first reading found there.
+fn make(
+    layout: Layout,
+    bytes: &[u8],
+    spans: Option<Option<Range<usize>>>,
+    known: Written<'_>,
+    outputs: &Outputs<'_>,
+) -> Made {
     let mut made = Made::default();
-    let scanned = first.and_then(|first| Some((first as usize, otlp::scan(layout.encoding, bytes).ok()?)));
+    let scanned = spans.clone().flatten().and_then(|spans| {
+        let payload = otlp::locate(layout.encoding, bytes).ok()?;
+        let ids = payload.spans.iter().map(|site| (site.head.trace, site.head.span));
+        let known = known.spans[spans.clone()].iter().map(|span| (span.head.trace, span.head.span));
+        ids.eq(known).then_some((spans.start, payload))
+    });
     let Some((first, payload)) = scanned else {
         made.same = outputs.same.then(|| bytes.to_vec());
+        // What the first reading could not scan is told already.
+        if spans != Some(None) {
+            made.problem = Some("the file changed while it was read: a record is left as it is".to_owned());
+        }
         return made;
     };
     let edits =
@@ -136,7 +191,7 @@ fn make(layout: Layout, bytes: &[u8], first: Option<u64>, known: Written<'_>, ou
     }
     if outputs.otlp_proto {
         match to_protobuf(layout.encoding, bytes, |encoded| {
-            let payload = otlp::scan(Encoding::Protobuf, encoded).ok()?;
+            let payload = otlp::locate(Encoding::Protobuf, encoded).ok()?;
             Some(rewritten(&payload))
         }) {
             Some(encoded) => made.proto = Some(encoded),
@@ -185,10 +240,10 @@ fn edits(payload: &Payload<'_>, first: usize, known: Written<'_>, annotate: bool
         }
         let kept = |recorded: i64, written: i64| (recorded - written != corrected.offset_ns).then_some(recorded);
         let marks = annotate.then(|| Marks {
-            clock: known.clocks[span.clock.0 as usize].name.clone(),
+            clock: known.names[span.clock.0 as usize].clone(),
             offset_ns: corrected.offset_ns,
             uncertainty_ns: corrected.uncertainty_ns,
-            correction: corrected.correction.name().to_owned(),
+            correction: corrected.correction.name().into(),
             original_start_unix_nano: kept(start, corrected.start),
             original_end_unix_nano: kept(end, corrected.end),
         });
@@ -232,7 +287,6 @@ fn row(payload: &Payload<'_>, site: &SpanSite, ordinal: usize, known: Written<'_
     if span.standing == Standing::Duplicate {
         return None;
     }
-    let clock = &known.clocks[span.clock.0 as usize];
     let recorded = recorded(span, known);
     let model = known.map.model(span.clock);
     let events = payload.events[site.events.start as usize..site.events.end as usize].iter().map(|event| {
@@ -243,7 +297,7 @@ fn row(payload: &Payload<'_>, site: &SpanSite, ordinal: usize, known: Written<'_
         }
     });
     let row = Row {
-        clock: clock.name.as_str().into(),
+        clock: known.names[span.clock.0 as usize].clone(),
         start: corrected.start,
         end: corrected.end,
         original_start: span.head.start.nanos(),
@@ -254,7 +308,7 @@ fn row(payload: &Payload<'_>, site: &SpanSite, ordinal: usize, known: Written<'_
         events: events.collect(),
     };
     Some(match &site.marks {
-        Some(marks) => Row { clock: marks.clock.as_str().into(), correction: marks.correction.as_str().into(), ..row },
+        Some(marks) => Row { clock: marks.clock.clone(), correction: marks.correction.clone(), ..row },
         None => row,
     })
 }

@@ -12,7 +12,9 @@ use super::layout::{self, Compression, Framing, Layout};
 use crate::otlp::{Encoding, json};
 
 /// A first record longer than this is believed on the strength of its beginning.
-const FARTHEST: usize = 64 << 20;
+const FARTHEST: usize = 16 << 20;
+/// White space at the beginning is let go of in pieces of this size.
+const BUFFERED: usize = 64 << 10;
 /// So many lines are looked at when the first is not JSON.
 const LINES_TRIED: usize = 16;
 
@@ -178,9 +180,15 @@ fn plain(window: &mut Window, size: Option<u64>, within: bool) -> Result<Found, 
     guesses.into_iter().flatten().next().map(Some).ok_or(None)
 }
 
+/// Looks past white space, however much there is, without holding it.
 fn is_blank(window: &mut Window) -> bool {
     while window.bytes.trim_ascii().is_empty() {
-        if !window.grow() {
+        if window.bytes.len() > BUFFERED {
+            window.bytes.clear();
+        }
+        let before = window.bytes.len();
+        window.fill(before + BUFFERED);
+        if window.bytes.len() == before {
             return true;
         }
     }

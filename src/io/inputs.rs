@@ -63,7 +63,11 @@ pub fn resolve(arguments: &[String], stdin: &mut dyn Read) -> Result<Inputs, Usa
         if argument == "-" {
             found.stdin(stdin)?;
         } else if path.exists() || !argument.contains(['*', '?', '[']) {
+            let before = found.looked_at;
             found.add(path, path.is_dir().then_some(path))?;
+            if found.looked_at == before {
+                found.problem(path, "no file in this folder");
+            }
         } else {
             found.pattern(argument)?;
         }
@@ -78,10 +82,13 @@ struct Found {
     /// The files themselves, whatever they were called.
     seen: HashSet<PathBuf>,
     problems: Vec<InputProblem>,
+    /// Files and failures so far, one for every time it was named.
+    looked_at: usize,
 }
 
 impl Found {
     fn problem(&mut self, input: &Path, reason: impl ToString) {
+        self.looked_at += 1;
         self.problems.push(InputProblem { input: input.to_owned(), reason: reason.to_string() });
     }
 
@@ -97,6 +104,7 @@ impl Found {
         if file_type.is_dir() {
             return self.folder(path, base);
         }
+        self.looked_at += 1;
         let target = base.and_then(|base| path.strip_prefix(base).ok()).map(Path::to_owned);
         let target = target.or_else(|| path.file_name().map(PathBuf::from)).unwrap_or_default();
         if self.seen.insert(same) {
@@ -257,6 +265,11 @@ mod tests {
     #[test]
     fn a_file_is_read_once() {
         check(&["d/a"], &["F/d/a", "F/d/../d/a", "F/d", "F/*/a"], &["a <- d/a"]);
+    }
+
+    #[test]
+    fn a_folder_without_files_is_told() {
+        check(&["d/.hidden", "e"], &["F/d", "F/e"], &["e <- e", "! F/d: no file in this folder"]);
     }
 
     #[test]

@@ -14,7 +14,7 @@ mod records;
 mod whole;
 
 pub use detect::{Undetected, detect};
-pub use folder::{NotOurs, prepare};
+pub use folder::{NotOurs, Stage, check, replaces};
 pub use inputs::{Input, InputProblem, Inputs, UsageError, resolve};
 pub use layout::{Compression, Framing, Layout};
 pub use output::{AtomicFile, RecordWriter, atomic_write};

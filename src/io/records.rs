@@ -36,6 +36,8 @@ pub struct RecordProblem {
     pub position: u64,
     pub reason: String,
     pub kind: ProblemKind,
+    /// What stands there, where it can be written as it was: text that is no JSON between records that are.
+    pub bytes: Option<Vec<u8>>,
 }
 
 /// What is wrong with a record.
@@ -113,7 +115,12 @@ impl Records {
     }
 
     fn fail(&mut self, position: u64, kind: ProblemKind, reason: impl Into<String>) {
-        self.waiting.push_back(Err(RecordProblem { position, reason: reason.into(), kind }));
+        self.waiting.push_back(Err(RecordProblem { position, reason: reason.into(), kind, bytes: None }));
+    }
+
+    fn not_json(&mut self, position: u64, reason: impl Into<String>, bytes: Vec<u8>) {
+        let (reason, kind) = (reason.into(), ProblemKind::NotJson);
+        self.waiting.push_back(Err(RecordProblem { position, reason, kind, bytes: Some(bytes) }));
     }
 
     fn give(&mut self, position: u64, bytes: Vec<u8>) {
@@ -151,7 +158,15 @@ impl Records {
     }
 
     fn line(&mut self) -> io::Result<()> {
-        let mut position = self.stream.position;
+        if self.stream.position == 0 {
+            self.stream.skip_byte_order_mark()?;
+        }
+        // Blank lines go by together: a file may hold a hundred million of them.
+        if self.stream.skip_space()?.is_none() {
+            self.is_done = true;
+            return Ok(());
+        }
+        let position = self.stream.position;
         let mut line = Vec::new();
         let mut is_too_long = false;
         let has_end = loop {
@@ -178,27 +193,19 @@ impl Records {
             self.too_long(position);
             return Ok(());
         }
-        if position == 0 && line.starts_with(b"\xEF\xBB\xBF") {
-            line.drain(..3);
-            position = 3;
-        }
         line.truncate(line.trim_ascii_end().len());
-        let indent = line.len() - line.trim_ascii_start().len();
-        line.drain(..indent);
-        position += indent as u64;
         let opens = matches!(line.first(), Some(b'{' | b'['));
         let closes = matches!(line.last(), Some(b'}' | b']'));
         match (opens, closes, has_end) {
-            _ if line.is_empty() => {}
             (true, true, true) => self.give(position, line),
             // Only the last line can be torn, and only where no line end follows: worth a closer look.
             (true, _, false) => match json::check(&line) {
                 Ok(()) => self.give(position, line),
                 Err(error) if error.at == line.len() => self.torn(position),
-                Err(error) => self.fail(position, ProblemKind::NotJson, format!("not JSON: {error} of the line")),
+                Err(error) => self.not_json(position, format!("not JSON: {error} of the line"), line),
             },
-            (false, _, _) => self.fail(position, ProblemKind::NotJson, "line that is not JSON"),
-            (true, false, true) => self.fail(position, ProblemKind::NotJson, "line that is cut off"),
+            (false, _, _) => self.not_json(position, "line that is not JSON", line),
+            (true, false, true) => self.not_json(position, "line that is cut off", line),
         }
         Ok(())
     }
@@ -216,8 +223,12 @@ impl Records {
         };
         let position = self.stream.position;
         if !matches!(first, b'{' | b'[') {
-            self.stream.skip_line()?;
-            self.fail(position, ProblemKind::NotJson, "text that is not JSON");
+            let mut text = Vec::new();
+            if self.stream.take_line(self.max_record, &mut text)? {
+                self.not_json(position, "text that is not JSON", text);
+            } else {
+                self.fail(position, ProblemKind::NotJson, "text that is not JSON, longer than the longest record");
+            }
             return Ok(());
         }
         loop {
@@ -278,7 +289,8 @@ impl Records {
                     if next.is_none() && error.at >= rest.len() {
                         return Some(here);
                     }
-                    self.fail(here, ProblemKind::NotJson, format!("not JSON: {} {} bytes on", error.what, error.at));
+                    let text = rest[..next.unwrap_or(rest.len())].trim_ascii_end();
+                    self.not_json(here, format!("not JSON: {} {} bytes on", error.what, error.at), text.to_vec());
                     at += next? + 1;
                 }
             }
@@ -404,17 +416,21 @@ impl Stream {
         }
     }
 
-    fn skip_line(&mut self) -> io::Result<()> {
+    /// Takes the rest of the line, without its end; whether it was no longer than `most`.
+    fn take_line(&mut self, most: u64, into: &mut Vec<u8>) -> io::Result<bool> {
+        let mut is_whole = true;
         loop {
             let more = layout::fill(&mut *self.inner)?;
-            if more.is_empty() {
-                return Ok(());
-            }
             let end = memchr::memchr(b'\n', more);
-            let length = end.map_or(more.len(), |end| end + 1);
+            let part = &more[..end.unwrap_or(more.len())];
+            is_whole &= (into.len() + part.len()) as u64 <= most;
+            if is_whole {
+                into.extend_from_slice(part);
+            }
+            let (length, is_last) = (part.len() + usize::from(end.is_some()), end.is_some() || more.is_empty());
             self.consume(length);
-            if end.is_some() {
-                return Ok(());
+            if is_last {
+                return Ok(is_whole);
             }
         }
     }
@@ -656,7 +672,7 @@ mod tests {
 
     #[test]
     fn a_bomb_counts_by_its_records() {
-        let mut text = vec![b' '; 64 << 20];
+        let mut text = vec![b'x'; 64 << 20];
         text.extend_from_slice(b"\n{}\n");
         let layout = Layout { compression: Compression::Gzip, ..PLAIN };
         check(layout, &gzip(&text), 1 << 20, "Oversized at 0\n{}");

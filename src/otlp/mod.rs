@@ -10,7 +10,9 @@ pub use payload::{
     Container, Encoding, EventEdit, EventTime, Malformed, Payload, ResourceSite, SpanEdit, SpanSite, TimeField,
 };
 
-use opentelemetry_proto::tonic::common::v1::{AnyValue, any_value::Value};
+use std::borrow::Cow;
+
+use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value::Value};
 use opentelemetry_proto::tonic::trace::v1::TracesData;
 
 use crate::span::Marks;
@@ -22,6 +24,17 @@ use crate::span::Marks;
 pub fn scan(encoding: Encoding, bytes: &[u8]) -> Result<Payload<'_>, Malformed> {
     match encoding {
         Encoding::Protobuf => protobuf::scan(bytes),
+        Encoding::Json => json::scan(bytes),
+    }
+}
+
+/// As [`scan`], but perhaps only what a rewrite needs.
+///
+/// # Errors
+/// As [`scan`].
+pub fn locate(encoding: Encoding, bytes: &[u8]) -> Result<Payload<'_>, Malformed> {
+    match encoding {
+        Encoding::Protobuf => protobuf::locate(bytes),
         Encoding::Json => json::scan(bytes),
     }
 }
@@ -58,50 +71,57 @@ pub fn decode(encoding: Encoding, bytes: &[u8]) -> Result<TracesData, Malformed>
     }
 }
 
+/// The event attribute that says where the event was, where its span's offset does not.
+const EVENT_MARK: &str = "unskew.original_time_unix_nano";
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum MarkValue<'a> {
+    Text(&'a str),
+    Int(i64),
+}
+
 /// The span attributes that say what was moved, by how much, how sure, and why (DESIGN.md, "Marks").
-fn mark_attributes(marks: &Marks) -> Vec<(&'static str, Value)> {
-    let mut attributes = vec![
-        ("unskew.clock", Value::StringValue(marks.clock.clone())),
-        ("unskew.offset_ns", Value::IntValue(marks.offset_ns)),
-    ];
-    attributes.extend(marks.uncertainty_ns.map(|nanos| ("unskew.uncertainty_ns", Value::IntValue(nanos))));
-    attributes.push(("unskew.correction", Value::StringValue(marks.correction.clone())));
-    let originals = [
-        ("unskew.original_start_unix_nano", marks.original_start_unix_nano),
-        ("unskew.original_end_unix_nano", marks.original_end_unix_nano),
-    ];
-    attributes.extend(originals.into_iter().filter_map(|(key, nanos)| Some((key, Value::IntValue(nanos?)))));
-    attributes
+fn mark_attributes(marks: &Marks) -> impl Iterator<Item = (&'static str, MarkValue<'_>)> {
+    use MarkValue::{Int, Text};
+    [
+        Some(("unskew.clock", Text(&marks.clock))),
+        Some(("unskew.offset_ns", Int(marks.offset_ns))),
+        marks.uncertainty_ns.map(|nanos| ("unskew.uncertainty_ns", Int(nanos))),
+        Some(("unskew.correction", Text(&marks.correction))),
+        marks.original_start_unix_nano.map(|nanos| ("unskew.original_start_unix_nano", Int(nanos))),
+        marks.original_end_unix_nano.map(|nanos| ("unskew.original_end_unix_nano", Int(nanos))),
+    ]
+    .into_iter()
+    .flatten()
 }
 
 /// An attribute's value as text: strings as they are, arrays and maps as JSON.
-pub(crate) fn value_text(value: Option<AnyValue>) -> String {
-    match value.and_then(|any| any.value) {
-        Some(Value::StringValue(text)) => text,
-        Some(value) => value_json(Some(value)).to_string(),
-        None => String::new(),
+pub(crate) fn value_text(value: Option<&AnyValue>) -> Cow<'_, str> {
+    match value.and_then(|any| any.value.as_ref()) {
+        Some(Value::StringValue(text)) => Cow::Borrowed(text),
+        Some(value) => Cow::Owned(value_json(Some(value)).to_string()),
+        None => Cow::Borrowed(""),
     }
 }
 
-fn value_json(value: Option<Value>) -> serde_json::Value {
+fn value_json(value: Option<&Value>) -> serde_json::Value {
     use serde_json::Value as Json;
+    let inner = |any: &AnyValue| value_json(any.value.as_ref());
     match value {
         None => Json::Null,
-        Some(Value::StringValue(text)) => Json::String(text),
-        Some(Value::BoolValue(flag)) => Json::Bool(flag),
-        Some(Value::IntValue(number)) => Json::from(number),
+        Some(Value::StringValue(text)) => Json::String(text.clone()),
+        Some(Value::BoolValue(flag)) => Json::Bool(*flag),
+        Some(Value::IntValue(number)) => Json::from(*number),
         // JSON has no word for NaN and the infinities; protobuf's JSON writes them as strings.
         Some(Value::DoubleValue(number)) => {
-            serde_json::Number::from_f64(number).map_or_else(|| Json::String(number.to_string()), Json::Number)
+            serde_json::Number::from_f64(*number).map_or_else(|| Json::String(number.to_string()), Json::Number)
         }
         Some(Value::BytesValue(bytes)) => Json::String(bytes.iter().map(|byte| format!("{byte:02x}")).collect()),
-        Some(Value::ArrayValue(array)) => array.values.into_iter().map(|any| value_json(any.value)).collect(),
-        Some(Value::KvlistValue(list)) => Json::Object(
-            list.values
-                .into_iter()
-                .map(|entry| (entry.key, value_json(entry.value.and_then(|any| any.value))))
-                .collect(),
-        ),
+        Some(Value::ArrayValue(array)) => array.values.iter().map(inner).collect(),
+        Some(Value::KvlistValue(list)) => {
+            let entry = |entry: &KeyValue| (entry.key.clone(), entry.value.as_ref().map_or(Json::Null, inner));
+            Json::Object(list.values.iter().map(entry).collect())
+        }
         Some(_) => Json::Null,
     }
 }

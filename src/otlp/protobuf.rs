@@ -3,21 +3,37 @@
 
 use std::ops::Range;
 
-use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value::Value};
+use prost::encoding::encode_varint;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
+use super::MarkValue;
 use super::payload::{
     Container, Encoding, EventEdit, EventTime, Malformed, Payload, ResourceSite, SpanEdit, SpanSite, TimeField,
 };
-use super::splice::{Splice, splice};
+use super::splice::Splices;
 use crate::clock::LocalTime;
-use crate::span::{AttributeValue, Marks, SpanHead, SpanId, SpanKind, TraceId};
+use crate::span::{AttributeValue, CallFacts, Marks, SpanHead, SpanId, SpanKind, TraceId};
+
+/// An error inside this module. In a box: a result then comes back in registers.
+type Broken = Box<Malformed>;
 
 /// Finds the spans of one `ExportTraceServiceRequest` or `TracesData` (the same on the wire).
 ///
 /// # Errors
 /// Where the bytes are not well-formed protobuf as far as they are read.
 pub fn scan(bytes: &[u8]) -> Result<Payload<'_>, Malformed> {
+    scan_for::<true>(bytes)
+}
+
+/// As [`scan`], but only what a rewrite needs: facts and fingerprints stay as they are by default.
+///
+/// # Errors
+/// As [`scan`].
+pub fn locate(bytes: &[u8]) -> Result<Payload<'_>, Malformed> {
+    scan_for::<false>(bytes)
+}
+
+fn scan_for<const FACTS: bool>(bytes: &[u8]) -> Result<Payload<'_>, Malformed> {
     let mut payload = Payload {
         encoding: Encoding::Protobuf,
         bytes,
@@ -31,7 +47,7 @@ pub fn scan(bytes: &[u8]) -> Result<Payload<'_>, Malformed> {
     while let Some(field) = fields.next()? {
         if field.number == 1 {
             let container = payload.hold(field.message()?, None);
-            scan_resource_spans(&mut payload, container)?;
+            scan_resource_spans::<FACTS>(&mut payload, container)?;
         }
     }
     Ok(payload)
@@ -45,7 +61,7 @@ impl Payload<'_> {
     }
 }
 
-fn scan_resource_spans(payload: &mut Payload<'_>, container: u32) -> Result<(), Malformed> {
+fn scan_resource_spans<const FACTS: bool>(payload: &mut Payload<'_>, container: u32) -> Result<(), Broken> {
     let resource = payload.resources.len() as u32;
     payload.resources.push(ResourceSite { at: Vec::new(), fingerprint: 0 });
     let content = payload.containers[container as usize].content.clone();
@@ -59,12 +75,15 @@ fn scan_resource_spans(payload: &mut Payload<'_>, container: u32) -> Result<(), 
                 while let Some(field) = inner.next()? {
                     if field.number == 2 {
                         let span = payload.hold(field.message()?, Some(scope));
-                        scan_span(payload, span, resource)?;
+                        scan_span::<FACTS>(payload, span, resource)?;
                     }
                 }
             }
             _ => {}
         }
+    }
+    if !FACTS {
+        return Ok(());
     }
     let mut hash = Xxh3::new();
     let site = &mut payload.resources[resource as usize];
@@ -73,15 +92,18 @@ fn scan_resource_spans(payload: &mut Payload<'_>, container: u32) -> Result<(), 
     Ok(())
 }
 
-fn scan_span(payload: &mut Payload<'_>, container: u32, resource: u32) -> Result<(), Malformed> {
+fn scan_span<const FACTS: bool>(payload: &mut Payload<'_>, container: u32, resource: u32) -> Result<(), Broken> {
     let bytes = payload.bytes;
     let at = payload.containers[container as usize].content.clone();
     let (first_event, first_link) = (payload.events.len() as u32, payload.links.len() as u32);
-    let mut head = SpanHead { fingerprint: xxh3_64(&bytes[at.clone()]), ..SpanHead::default() };
+    let fingerprint = if FACTS { xxh3_64(&bytes[at.clone()]) } else { 0 };
+    let mut head = SpanHead { fingerprint, ..SpanHead::default() };
     let mut marks = MarksFound::default();
     let (mut start, mut end) = (None, None);
     let mut fields = Fields::new(bytes, at.clone());
-    while let Some(field) = fields.next()? {
+    loop {
+        fields.pass_attributes(9, says_nothing::<FACTS>);
+        let Some(field) = fields.next()? else { break };
         match field.number {
             1 => head.trace = TraceId::from_bytes(field.slice(bytes)?),
             2 => head.span = SpanId::from_bytes(field.slice(bytes)?),
@@ -91,7 +113,9 @@ fn scan_span(payload: &mut Payload<'_>, container: u32, resource: u32) -> Result
             8 => end = Some(field.time(bytes)?),
             9 => {
                 let (key, value) = key_value(bytes, field.message()?.1)?;
-                head.facts.learn(key, value);
+                if FACTS {
+                    head.facts.learn(key, value);
+                }
                 marks.learn(key, value);
             }
             11 => {
@@ -128,7 +152,7 @@ fn scan_span(payload: &mut Payload<'_>, container: u32, resource: u32) -> Result
     Ok(())
 }
 
-fn scan_event(payload: &mut Payload<'_>, container: u32) -> Result<(), Malformed> {
+fn scan_event(payload: &mut Payload<'_>, container: u32) -> Result<(), Broken> {
     let content = payload.containers[container as usize].content.clone();
     let mut event =
         EventTime { time: None, attributes_at: content.end, has_attributes: None, container, original_unix_nano: None };
@@ -150,7 +174,7 @@ fn scan_event(payload: &mut Payload<'_>, container: u32) -> Result<(), Malformed
     Ok(())
 }
 
-fn link(bytes: &[u8], at: Range<usize>) -> Result<(TraceId, SpanId), Malformed> {
+fn link(bytes: &[u8], at: Range<usize>) -> Result<(TraceId, SpanId), Broken> {
     let mut target = (TraceId::default(), SpanId::default());
     let mut fields = Fields::new(bytes, at);
     while let Some(field) = fields.next()? {
@@ -163,7 +187,18 @@ fn link(bytes: &[u8], at: Range<usize>) -> Result<(TraceId, SpanId), Malformed> 
     Ok(target)
 }
 
-fn key_value(bytes: &[u8], at: Range<usize>) -> Result<(&[u8], AttributeValue<'_>), Malformed> {
+/// Whether an attribute, written as everybody writes it (a short key, then the value), is one that we pass over.
+/// Most are, and to look at no more than the key is half of a scan's time.
+#[inline(always)]
+fn says_nothing<const FACTS: bool>(attribute: &[u8]) -> bool {
+    let [0x0A, length @ 0..0x80, rest @ ..] = attribute else { return false };
+    let Some((key, [0x12, value @ 0..0x80, rest @ ..])) = rest.split_at_checked(usize::from(*length)) else {
+        return false;
+    };
+    rest.len() == usize::from(*value) && !(FACTS && CallFacts::is_telling(key)) && !key.starts_with(b"unskew.")
+}
+
+fn key_value(bytes: &[u8], at: Range<usize>) -> Result<(&[u8], AttributeValue<'_>), Broken> {
     let (mut key, mut value) = (&b""[..], AttributeValue::Other);
     let mut fields = Fields::new(bytes, at);
     while let Some(field) = fields.next()? {
@@ -186,37 +221,36 @@ fn key_value(bytes: &[u8], at: Range<usize>) -> Result<(&[u8], AttributeValue<'_
     Ok((key, value))
 }
 
-/// Collects the marks of an earlier run from a span's attributes.
+/// Collects the marks of an earlier run from a span's attributes. Hardly a span has any.
 #[derive(Default)]
 pub(super) struct MarksFound {
-    marks: Marks,
+    marks: Option<Box<Marks>>,
     corrected: bool,
 }
 
 impl MarksFound {
     pub(super) fn learn(&mut self, key: &[u8], value: AttributeValue<'_>) {
         let Some(name) = key.strip_prefix(b"unskew.") else { return };
+        let marks = self.marks.get_or_insert_default();
         match (name, value) {
-            (b"clock", AttributeValue::Str(text)) => self.marks.clock = String::from_utf8_lossy(text).into_owned(),
+            (b"clock", AttributeValue::Str(text)) => marks.clock = String::from_utf8_lossy(text).into(),
             (b"offset_ns", AttributeValue::Int(nanos)) => {
-                self.marks.offset_ns = nanos;
+                marks.offset_ns = nanos;
                 self.corrected = true;
             }
-            (b"uncertainty_ns", AttributeValue::Int(nanos)) => self.marks.uncertainty_ns = Some(nanos),
+            (b"uncertainty_ns", AttributeValue::Int(nanos)) => marks.uncertainty_ns = Some(nanos),
             (b"correction", AttributeValue::Str(text)) => {
-                self.marks.correction = String::from_utf8_lossy(text).into_owned();
+                marks.correction = String::from_utf8_lossy(text).into_owned().into();
                 self.corrected = true;
             }
-            (b"original_start_unix_nano", AttributeValue::Int(nanos)) => {
-                self.marks.original_start_unix_nano = Some(nanos);
-            }
-            (b"original_end_unix_nano", AttributeValue::Int(nanos)) => self.marks.original_end_unix_nano = Some(nanos),
+            (b"original_start_unix_nano", AttributeValue::Int(nanos)) => marks.original_start_unix_nano = Some(nanos),
+            (b"original_end_unix_nano", AttributeValue::Int(nanos)) => marks.original_end_unix_nano = Some(nanos),
             _ => {}
         }
     }
 
     pub(super) fn finish(self) -> Option<Box<Marks>> {
-        self.corrected.then(|| Box::new(self.marks))
+        self.marks.filter(|_| self.corrected)
     }
 }
 
@@ -234,35 +268,62 @@ pub fn resource_attributes(payload: &Payload<'_>, resource: usize) -> Result<Vec
             .merge(&payload.bytes[part.clone()])
             .map_err(|error| Malformed { at: part.start, what: format!("resource: {error}") })?;
     }
-    Ok(decoded.attributes.into_iter().map(|attribute| (attribute.key, super::value_text(attribute.value))).collect())
+    Ok(decoded
+        .attributes
+        .into_iter()
+        .map(|attribute| (attribute.key, super::value_text(attribute.value.as_ref()).into_owned()))
+        .collect())
 }
 
 /// Copies the record to `out` with the edits made. Edits are in the order of the spans.
 pub fn rewrite(payload: &Payload<'_>, edits: &[SpanEdit], out: &mut Vec<u8>) {
-    let mut splices: Vec<Splice> = Vec::new();
-    let mut growth = vec![0usize; payload.containers.len()];
-    let set = |splices: &mut Vec<Splice>, field: &Option<TimeField>, time: Option<u64>| {
+    // Times keep their length, so they are written over the copy; only marks make it longer.
+    let base = out.len();
+    let is_marked =
+        |edit: &SpanEdit| edit.marks.is_some() || edit.events.iter().any(|event| event.original_unix_nano.is_some());
+    if edits.iter().any(is_marked) {
+        add_marks(payload, edits, out);
+        return;
+    }
+    out.extend_from_slice(payload.bytes);
+    for_each_time(payload, edits, |at, time| {
+        out[base + at.start..base + at.end].copy_from_slice(&time.to_le_bytes());
+    });
+}
+
+fn for_each_time(payload: &Payload<'_>, edits: &[SpanEdit], mut set: impl FnMut(&Range<usize>, u64)) {
+    let mut time = |field: &Option<TimeField>, time: Option<u64>| {
         if let (Some(field), Some(time)) = (field, time) {
-            splices.push(Splice { at: field.at.clone(), bytes: time.to_le_bytes().to_vec() });
+            set(&field.at, time);
         }
     };
     for edit in edits {
         let site = &payload.spans[edit.span as usize];
-        set(&mut splices, &site.start, edit.start);
-        set(&mut splices, &site.end, edit.end);
-        for &EventEdit { event, time, original_unix_nano } in &edit.events {
+        time(&site.start, edit.start);
+        time(&site.end, edit.end);
+        edit.events.iter().for_each(|event| time(&payload.events[event.event as usize].time, event.time));
+    }
+}
+
+fn add_marks(payload: &Payload<'_>, edits: &[SpanEdit], out: &mut Vec<u8>) {
+    let mut splices = Splices::default();
+    let mut growth = vec![0usize; payload.containers.len()];
+    for_each_time(payload, edits, |at, time| {
+        splices.replace(at.clone(), |new| new.extend_from_slice(&time.to_le_bytes()));
+    });
+    for edit in edits {
+        let site = &payload.spans[edit.span as usize];
+        for &EventEdit { event, original_unix_nano, .. } in &edit.events {
+            let Some(nanos) = original_unix_nano else { continue };
             let event = &payload.events[event as usize];
-            set(&mut splices, &event.time, time);
-            if let Some(original) = original_unix_nano {
-                let mark = encode_attributes(3, [("unskew.original_time_unix_nano", Value::IntValue(original))]);
-                growth[event.container as usize] += mark.len();
-                splices.push(Splice { at: event.attributes_at..event.attributes_at, bytes: mark });
-            }
+            growth[event.container as usize] += splices.replace(event.attributes_at..event.attributes_at, |new| {
+                put_attribute(3, super::EVENT_MARK, MarkValue::Int(nanos), new);
+            });
         }
         if let Some(marks) = &edit.marks {
-            let marks = encode_attributes(9, super::mark_attributes(marks));
-            growth[site.container as usize] += marks.len();
-            splices.push(Splice { at: site.attributes_at..site.attributes_at, bytes: marks });
+            growth[site.container as usize] += splices.replace(site.attributes_at..site.attributes_at, |new| {
+                super::mark_attributes(marks).for_each(|(key, value)| put_attribute(9, key, value, new));
+            });
         }
     }
     // A container stands after its parent, so going backwards a parent hears of all its children first.
@@ -270,25 +331,44 @@ pub fn rewrite(payload: &Payload<'_>, edits: &[SpanEdit], out: &mut Vec<u8>) {
         if growth[index] == 0 {
             continue;
         }
-        let mut length = Vec::with_capacity(5);
-        prost::encoding::encode_varint((container.content.len() + growth[index]) as u64, &mut length);
         let at = container.length_at..container.content.start;
+        let before = at.len();
+        let length = splices.replace(at, |new| encode_varint((container.content.len() + growth[index]) as u64, new));
         if let Some(parent) = container.parent {
-            growth[parent as usize] += growth[index] + length.len() - at.len();
+            growth[parent as usize] += growth[index] + length - before;
         }
-        splices.push(Splice { at, bytes: length });
     }
-    splice(payload.bytes, splices, out);
+    splices.splice(payload.bytes, out);
 }
 
-fn encode_attributes<'a>(field: u32, attributes: impl IntoIterator<Item = (&'a str, Value)>) -> Vec<u8> {
-    let mut encoded = Vec::new();
-    for (key, value) in attributes {
-        let attribute =
-            KeyValue { key: key.into(), value: Some(AnyValue { value: Some(value) }), ..KeyValue::default() };
-        prost::encoding::message::encode(field, &attribute, &mut encoded);
+/// An attribute as prost would encode it, without the strings in between.
+fn put_attribute(field: u32, key: &str, value: MarkValue<'_>, out: &mut Vec<u8>) {
+    use prost::encoding::encoded_len_varint;
+    let delimited = |length: usize| 1 + encoded_len_varint(length as u64) + length;
+    let inner = match value {
+        MarkValue::Text(text) => delimited(text.len()),
+        MarkValue::Int(number) => 1 + encoded_len_varint(number as u64),
+    };
+    let mut put = |tag: u32, length: usize| {
+        encode_varint(tag.into(), out);
+        encode_varint(length as u64, out);
+    };
+    put(field << 3 | 2, delimited(key.len()) + delimited(inner));
+    put(1 << 3 | 2, key.len());
+    out.extend_from_slice(key.as_bytes());
+    encode_varint(2 << 3 | 2, out);
+    encode_varint(inner as u64, out);
+    match value {
+        MarkValue::Text(text) => {
+            encode_varint(1 << 3 | 2, out);
+            encode_varint(text.len() as u64, out);
+            out.extend_from_slice(text.as_bytes());
+        }
+        MarkValue::Int(number) => {
+            encode_varint(3 << 3, out);
+            encode_varint(number as u64, out);
+        }
     }
-    encoded
 }
 
 /// One field on the wire.
@@ -306,29 +386,30 @@ enum Wire {
 }
 
 impl Field {
-    fn wrong(&self, wanted: &str) -> Malformed {
-        Malformed { at: self.at, what: format!("field {} is not {wanted}", self.number) }
+    #[cold]
+    fn wrong(&self, wanted: &str) -> Broken {
+        Box::new(Malformed { at: self.at, what: format!("field {} is not {wanted}", self.number) })
     }
 
-    fn message(&self) -> Result<(usize, Range<usize>), Malformed> {
+    fn message(&self) -> Result<(usize, Range<usize>), Broken> {
         match &self.value {
             Wire::Message { length_at, content } => Ok((*length_at, content.clone())),
             _ => Err(self.wrong("length-delimited")),
         }
     }
 
-    fn slice<'a>(&self, bytes: &'a [u8]) -> Result<&'a [u8], Malformed> {
+    fn slice<'a>(&self, bytes: &'a [u8]) -> Result<&'a [u8], Broken> {
         self.message().map(|(_, content)| &bytes[content])
     }
 
-    fn varint(&self) -> Result<u64, Malformed> {
+    fn varint(&self) -> Result<u64, Broken> {
         match self.value {
             Wire::Varint(value) => Ok(value),
             _ => Err(self.wrong("a varint")),
         }
     }
 
-    fn time(&self, bytes: &[u8]) -> Result<TimeField, Malformed> {
+    fn time(&self, bytes: &[u8]) -> Result<TimeField, Broken> {
         match self.value {
             Wire::Fixed64(at) => {
                 let mut nanos = [0; 8];
@@ -342,22 +423,37 @@ impl Field {
 
 /// The fields of one message, in order.
 struct Fields<'a> {
+    /// Up to the message's end.
     bytes: &'a [u8],
     position: usize,
-    end: usize,
 }
 
 impl<'a> Fields<'a> {
     fn new(bytes: &'a [u8], content: Range<usize>) -> Self {
-        Self { bytes, position: content.start, end: content.end }
+        Self { bytes: &bytes[..content.end], position: content.start }
     }
 
-    fn error(&self, what: &str) -> Malformed {
-        Malformed { at: self.position, what: what.to_owned() }
+    #[cold]
+    fn error(&self, what: &str) -> Broken {
+        Box::new(Malformed { at: self.position, what: what.to_owned() })
     }
 
-    fn next(&mut self) -> Result<Option<Field>, Malformed> {
-        if self.position == self.end {
+    /// Goes past attributes in field `number`, each shorter than 128 bytes, that are to be passed over.
+    #[inline(always)]
+    fn pass_attributes(&mut self, number: u8, pass_over: impl Fn(&[u8]) -> bool) {
+        while let [tag, length @ 0..0x80, rest @ ..] = &self.bytes[self.position..] {
+            match rest.get(..usize::from(*length)) {
+                Some(attribute) if *tag == number << 3 | 2 && pass_over(attribute) => {
+                    self.position += 2 + attribute.len();
+                }
+                _ => break,
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn next(&mut self) -> Result<Option<Field>, Broken> {
+        if self.position == self.bytes.len() {
             return Ok(None);
         }
         let at = self.position;
@@ -394,7 +490,7 @@ impl<'a> Fields<'a> {
     }
 
     /// Groups are long deprecated; an unknown field may still be one. Nested ones are counted, not recursed into.
-    fn skip_group(&mut self, number: u32) -> Result<(), Malformed> {
+    fn skip_group(&mut self, number: u32) -> Result<(), Broken> {
         let mut open = vec![number];
         while let Some(&innermost) = open.last() {
             let key = self.varint()?;
@@ -418,18 +514,29 @@ impl<'a> Fields<'a> {
         Ok(())
     }
 
-    fn skip(&mut self, length: usize) -> Result<(), Malformed> {
-        if length > self.end - self.position {
+    fn skip(&mut self, length: usize) -> Result<(), Broken> {
+        if length > self.bytes.len() - self.position {
             return Err(self.error("a field runs past its message's end"));
         }
         self.position += length;
         Ok(())
     }
 
-    fn varint(&mut self) -> Result<u64, Malformed> {
+    #[inline(always)]
+    fn varint(&mut self) -> Result<u64, Broken> {
+        match self.bytes.get(self.position) {
+            Some(&byte) if byte < 0x80 => {
+                self.position += 1;
+                Ok(u64::from(byte))
+            }
+            _ => self.long_varint(),
+        }
+    }
+
+    fn long_varint(&mut self) -> Result<u64, Broken> {
         let mut value = 0u64;
         for index in 0..10 {
-            let Some(&byte) = self.bytes[..self.end].get(self.position) else {
+            let Some(&byte) = self.bytes.get(self.position) else {
                 return Err(self.error("a varint runs past its message's end"));
             };
             self.position += 1;

@@ -141,7 +141,10 @@ pub fn pair(spans: &mut [Paired], links: &[(u32, TraceId, SpanId)], services: &[
     Pairing { classes, edges, parents, copies, oddities }
 }
 
-fn mark_copies(spans: &mut [Paired], order: &[u32]) -> (Vec<(u32, Oddity)>, Vec<(u32, u32)>) {
+/// Oddities, and copies with what they are copies of.
+type Copies = (Vec<(u32, Oddity)>, Vec<(u32, u32)>);
+
+fn mark_copies(spans: &mut [Paired], order: &[u32]) -> Copies {
     let (mut oddities, mut copies) = (Vec::new(), Vec::new());
     let id = |span: &Paired| (span.head.trace, span.head.span, span.head.kind);
     let mut start = 0;

@@ -55,6 +55,20 @@ fn check(text: &str, expected: &[&str]) {
 }
 
 #[test]
+fn copies_do_not_decide_what_starts_are_floored_to() {
+    let starts: String = (1..=8).map(|id| format!("{id} 0 client a {id}000000..9000000\n")).collect();
+    let quanta = |text: &str| {
+        let mut spans = spans(text);
+        pair(&mut spans, &[], &["shop".to_owned()]);
+        spans.iter().map(|span| span.quantum_ns).max()
+    };
+    let odd = "9 0 client a 9..9000000\n";
+    assert_eq!(quanta(&format!("{starts}10 0 client a 0..1")), Some(1_000_000));
+    assert_eq!(quanta(&format!("{starts}{odd}")), Some(1));
+    assert_eq!(quanta(&format!("{starts}{starts}{odd}")), Some(1));
+}
+
+#[test]
 fn a_call_between_two_clocks_counts_both_ways() {
     check("1 0 client a 0..100\n 2 1 server b 10..90", &["1>2 TwoSided"]);
 }

@@ -142,7 +142,7 @@ fn offsets(skew: &Skew<'_>) -> Table {
         .maybe_ints("lower_ns", knots.iter().map(|(.., knot)| knot.lower_ns))
         .maybe_ints("upper_ns", knots.iter().map(|(.., knot)| knot.upper_ns))
         .maybe_doubles("frequency_ppm", knots.iter().map(|(_, _, frequency, _)| *frequency))
-        .ints("exchanges", knots.iter().map(|(.., knot)| i64::from(knot.exchanges)))
+        .maybe_ints("exchanges", knots.iter().map(|(.., knot)| Some(i64::from(knot.exchanges))))
 }
 
 fn links(skew: &Skew<'_>) -> Table {

@@ -1,5 +1,6 @@
 //! The traces table: one row per span, every attribute, original and written times.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
@@ -25,7 +26,7 @@ pub struct Row {
     pub original_end: i64,
     pub offset_ns: i64,
     pub uncertainty_ns: Option<i64>,
-    pub correction: Arc<str>,
+    pub correction: Cow<'static, str>,
     /// Written and original time of each event.
     pub events: Vec<(i64, i64)>,
 }
@@ -120,7 +121,7 @@ fn present(text: &str) -> Option<&str> {
 fn append_attributes(map: &mut Attributes, attributes: &[KeyValue]) -> Result<()> {
     for attribute in attributes {
         map.keys().append_value(&attribute.key);
-        map.values().append_value(value_text(attribute.value.clone()));
+        map.values().append_value(value_text(attribute.value.as_ref()));
     }
     Ok(map.append(true)?)
 }
@@ -161,7 +162,7 @@ pub fn batch(record: &TracesData, rows: &[Option<Row>]) -> Result<RecordBatch> {
     for resource_spans in &record.resource_spans {
         let resource = resource_spans.resource.as_ref().map_or(&[][..], |resource| &resource.attributes);
         let service = resource.iter().rev().find(|attribute| attribute.key == "service.name");
-        let service = service.map(|attribute| value_text(attribute.value.clone())).unwrap_or_default();
+        let service = service.map(|attribute| value_text(attribute.value.as_ref())).unwrap_or_default();
         for scope_spans in &resource_spans.scope_spans {
             let scope = scope_spans.scope.as_ref();
             for span in &scope_spans.spans {

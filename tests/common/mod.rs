@@ -33,6 +33,11 @@ pub const FLEET: &str = r"
     background = 0.05
 ";
 
+/// The same with clocks that jump, ahead and back.
+pub fn stepping() -> String {
+    format!("{FLEET}\n[clocks.steps]\nshare = 0.6\neach = [1, 2]\nms = [20.0, 900.0]\n")
+}
+
 pub fn fleet(text: &str) -> Simulated {
     simulate::run(&Scenario::parse(text).unwrap()).unwrap()
 }

@@ -9,18 +9,19 @@ mod decode;
 mod words;
 
 use std::borrow::Cow;
+use std::fmt::Write as _;
 use std::ops::Range;
 
-use opentelemetry_proto::tonic::common::v1::{AnyValue, any_value::Value};
 use xxhash_rust::xxh3::xxh3_64;
 
 pub use decode::decode;
 
 use self::cursor::{Broken, Closed, Cursor, broken};
 use self::words::{Word, replaces};
+use super::MarkValue;
 use super::payload::{Encoding, EventEdit, EventTime, Malformed, Payload, ResourceSite, SpanEdit, SpanSite, TimeField};
 use super::protobuf::MarksFound;
-use super::splice::{Splice, splice};
+use super::splice::Splices;
 use crate::clock::LocalTime;
 use crate::span::{AttributeValue, CallFacts, SpanHead, SpanId, SpanKind, TraceId};
 
@@ -330,17 +331,19 @@ pub fn resource_attributes(payload: &Payload<'_>, resource: usize) -> Result<Vec
     let Some(at) = payload.resources[resource].at.first() else { return Ok(Vec::new()) };
     let decoded = decode::resource(&mut Cursor::new(payload.bytes, at.start))?;
     let attributes = decoded.map_or_else(Vec::new, |resource| resource.attributes);
-    Ok(attributes.into_iter().map(|attribute| (attribute.key, super::value_text(attribute.value))).collect())
+    Ok(attributes
+        .into_iter()
+        .map(|attribute| (attribute.key, super::value_text(attribute.value.as_ref()).into_owned()))
+        .collect())
 }
 
 /// Copies the record to `out` with the edits made. Edits are in the order of the spans.
 pub fn rewrite(payload: &Payload<'_>, edits: &[SpanEdit], out: &mut Vec<u8>) {
-    let mut splices = Vec::new();
-    let set = |splices: &mut Vec<Splice>, field: &Option<TimeField>, time: Option<u64>| {
+    let mut splices = Splices::default();
+    let set = |splices: &mut Splices, field: &Option<TimeField>, time: Option<u64>| {
         if let (Some(field), Some(time)) = (field, time) {
-            let is_quoted = payload.bytes[field.at.start] == b'"';
-            let text = if is_quoted { format!("\"{time}\"") } else { time.to_string() };
-            splices.push(Splice { at: field.at.clone(), bytes: text.into_bytes() });
+            let quote = if payload.bytes[field.at.start] == b'"' { "\"" } else { "" };
+            splices.replace(field.at.clone(), |new| new.extend_from_slice(format!("{quote}{time}{quote}").as_bytes()));
         }
     };
     for edit in edits {
@@ -351,25 +354,26 @@ pub fn rewrite(payload: &Payload<'_>, edits: &[SpanEdit], out: &mut Vec<u8>) {
             let event = &payload.events[event as usize];
             set(&mut splices, &event.time, time);
             if let Some(original) = original_unix_nano {
-                let mark = [("unskew.original_time_unix_nano", Value::IntValue(original))];
-                splices.push(add_attributes(payload.bytes, event.attributes_at, event.has_attributes, mark));
+                let mark = [(super::EVENT_MARK, MarkValue::Int(original))].into_iter();
+                add_attributes(&mut splices, payload.bytes, event.attributes_at, event.has_attributes, mark);
             }
         }
         if let Some(marks) = &edit.marks {
             let marks = super::mark_attributes(marks);
-            splices.push(add_attributes(payload.bytes, site.attributes_at, site.has_attributes, marks));
+            add_attributes(&mut splices, payload.bytes, site.attributes_at, site.has_attributes, marks);
         }
     }
-    splice(payload.bytes, splices, out);
+    splices.splice(payload.bytes, out);
 }
 
 /// Attributes in the specified form, with the commas, and where there is no array the member, that they need.
 fn add_attributes<'a>(
+    splices: &mut Splices,
     bytes: &[u8],
     at: usize,
     has_attributes: Option<bool>,
-    attributes: impl IntoIterator<Item = (&'a str, Value)>,
-) -> Splice {
+    attributes: impl Iterator<Item = (&'static str, MarkValue<'a>)>,
+) {
     let mut text = String::new();
     let is_first = match has_attributes {
         Some(has_elements) => !has_elements,
@@ -381,23 +385,23 @@ fn add_attributes<'a>(
     if has_attributes.is_none() {
         text.push_str("\"attributes\":[");
     }
-    for (index, (key, value)) in attributes.into_iter().enumerate() {
+    for (index, (key, value)) in attributes.enumerate() {
         if index > 0 {
             text.push(',');
         }
-        let value = match value {
-            Value::IntValue(number) => format!("\"intValue\":\"{number}\""),
-            other => {
-                let text = super::value_text(Some(AnyValue { value: Some(other) }));
-                format!("\"stringValue\":{}", serde_json::Value::from(text))
+        // Writing to a string does not fail.
+        let _ = match value {
+            MarkValue::Int(number) => write!(text, "{{\"key\":\"{key}\",\"value\":{{\"intValue\":\"{number}\"}}}}"),
+            MarkValue::Text(value) => {
+                let value = serde_json::Value::from(value);
+                write!(text, "{{\"key\":\"{key}\",\"value\":{{\"stringValue\":{value}}}}}")
             }
         };
-        text.push_str(&format!("{{\"key\":\"{key}\",\"value\":{{{value}}}}}"));
     }
     if has_attributes.is_none() {
         text.push(']');
     }
-    Splice { at: at..at, bytes: text.into_bytes() }
+    splices.replace(at..at, |new| new.extend_from_slice(text.as_bytes()));
 }
 
 #[cfg(test)]

@@ -1,3 +1,4 @@
+use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::common::v1::{
     AnyValue, ArrayValue, EntityRef, InstrumentationScope, KeyValue, KeyValueList,
 };
@@ -33,7 +34,7 @@ fn agree(payload: &Payload<'_>, data: &TracesData) {
         let attributes = resource_spans.resource.as_ref().map_or(&[][..], |resource| &resource.attributes);
         let texts: Vec<_> = attributes
             .iter()
-            .map(|attribute| (attribute.key.clone(), crate::otlp::value_text(attribute.value.clone())))
+            .map(|attribute| (attribute.key.clone(), crate::otlp::value_text(attribute.value.as_ref()).into_owned()))
             .collect();
         assert_eq!(resource_attributes(payload, index), Ok(texts));
         for span in resource_spans.scope_spans.iter().flat_map(|scope_spans| &scope_spans.spans) {
@@ -624,7 +625,12 @@ proptest! {
             if index % 3 == 1 {
                 edit.marks = Some(marks());
                 for (key, value) in crate::otlp::mark_attributes(&marks()) {
-                    span.attributes.push(KeyValue { key: key.into(), value: Some(AnyValue { value: Some(value) }), ..KeyValue::default() });
+                    let value = Some(match value {
+                        MarkValue::Text(text) => Value::StringValue(text.into()),
+                        MarkValue::Int(number) => Value::IntValue(number),
+                    });
+                    let value = Some(AnyValue { value });
+                    span.attributes.push(KeyValue { key: key.into(), value, ..KeyValue::default() });
                 }
             }
             edits.push(edit);
