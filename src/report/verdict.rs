@@ -1,7 +1,7 @@
 //! What a clock's numbers mean, and what to do about it, in words. Every text is here.
 
 use super::skew::ClockRow;
-use crate::clock::{Clock, ClockModel, ClockState, ErrorBound, FrequencyError, Offset};
+use crate::clock::{Clock, ClockModel, ClockState, ErrorBound, FrequencyError, Offset, StepKind};
 
 /// A frequency error worth a word: a healthy clock keeps within this.
 const NOTABLE_PPM: f64 = 2.0;
@@ -18,10 +18,12 @@ pub(super) fn verdict(row: &ClockRow, clock: &Clock, model: &ClockModel) -> Stri
         ClockState::Corrected => {
             let span = (row.offset_last_ns.unwrap_or(0) - row.offset_first_ns.unwrap_or(0)).abs();
             let mut words = vec![largest.to_string()];
-            if model.steps.len() == 1 {
-                words.push("1 step".to_owned());
-            } else if model.steps.len() > 1 {
-                words.push(format!("{} steps", model.steps.len()));
+            for (kind, word) in [(StepKind::Step, "step"), (StepKind::Slew, "slew")] {
+                match model.steps.iter().filter(|step| step.kind == kind).count() {
+                    0 => {}
+                    1 => words.push(format!("1 {word}")),
+                    count => words.push(format!("{count} {word}s")),
+                }
             }
             if let Some(ppm) = row.frequency_ppm.filter(|ppm| ppm.abs() >= NOTABLE_PPM && span > 3 * bound.nanos()) {
                 words.push(FrequencyError::gains_ppm(ppm).to_string());
