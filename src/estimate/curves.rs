@@ -96,6 +96,11 @@ impl Curves {
 
     /// A clock's offset from its base at a place on the grid, ns.
     pub(super) fn at(&self, clock: u32, at: f64) -> f64 {
+        self.of(&self.values, clock, at)
+    }
+
+    /// The same with other values of the unknowns.
+    pub(super) fn of(&self, values: &[f64], clock: u32, at: f64) -> f64 {
         let Block { start, count } = self.blocks[clock as usize];
         if count == 0 {
             return 0.0;
@@ -104,15 +109,15 @@ impl Curves {
         let knot = (place as usize).min(count.saturating_sub(2));
         let share = place - knot as f64;
         let smooth = if count == 1 {
-            self.values[start]
+            values[start]
         } else {
-            self.values[start + knot] * (1.0 - share) + self.values[start + knot + 1] * share
+            values[start + knot] * (1.0 - share) + values[start + knot + 1] * share
         };
         let knots = self.knots();
         smooth
             + self.of_clock[clock as usize]
                 .iter()
-                .map(|&index| self.breaks[index].share(at) * self.values[knots + index])
+                .map(|&index| self.breaks[index].share(at) * values[knots + index])
                 .sum::<f64>()
     }
 }

@@ -5,6 +5,11 @@
 //! Cholesky factor per clock, and a dense coarse space of each clock's constant and slope, which carry what the
 //! blocks cannot see (links' asymmetries make a clock's mean far softer than its shape). ESTIMATOR.md, fact 12.
 
+use rand::SeedableRng;
+use rand_distr::{Distribution, StandardNormal};
+use rand_pcg::Pcg64Mcg;
+use rayon::iter::{IntoParallelIterator, ParallelIterator};
+
 /// A stretch of unknowns that belong together: one clock's knots, in order of time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Block {
@@ -91,33 +96,56 @@ pub(super) struct System<'a> {
     pub(super) ridge: &'a [f64],
 }
 
-/// What the solve says of the unknowns besides their values.
-pub(super) struct Posterior {
-    /// Covariance of the coarse unknowns, row-major; two per block (constant, slope over −1..1), then the rest.
-    coarse: Vec<f64>,
-    size: usize,
-    /// Variance of each unknown given all else.
-    pub(super) local: Vec<f64>,
-}
-
-impl Posterior {
-    /// Variance of a sum of coarse unknowns, each with its factor, ns².
-    pub(super) fn variance(&self, terms: &[(usize, f64)]) -> f64 {
-        let of = |&(i, a): &(usize, f64)| terms.iter().map(move |&(j, b)| a * b * self.coarse[i * self.size + j]);
-        terms.iter().flat_map(of).sum::<f64>().max(0.0)
-    }
-
-    /// Covariance of the constants of two blocks, ns².
-    pub(super) fn constants(&self, left: usize, right: usize) -> f64 {
-        self.coarse[2 * left * self.size + 2 * right]
-    }
-}
-
 impl System<'_> {
     /// Solves from `v` on, in place; says how many iterations it took.
     pub(super) fn solve(&self, v: &mut [f64], tolerance: f64) -> usize {
+        self.solve_for(&self.right_side(), &Preconditioner::new(self), v, tolerance)
+    }
+
+    /// Errors that the solution may have, drawn from their distribution: the problem solved again for nothing but noise
+    /// of the size that its weights state (perturbation sampling; Papandreou and Yuille 2010). Every sum of unknowns has
+    /// its exact variance among them, links' asymmetries included, and no inverse is formed.
+    pub(super) fn errors(&self, draws: u64) -> Vec<Vec<f64>> {
         let preconditioner = Preconditioner::new(self);
-        let right = self.right_side();
+        (0..draws)
+            .into_par_iter()
+            .map(|draw| {
+                let mut v = vec![0.0; self.unknowns];
+                self.solve_for(&self.noise(draw), &preconditioner, &mut v, 1e-3);
+                v
+            })
+            .collect()
+    }
+
+    /// A right side as noise alone gives it.
+    fn noise(&self, seed: u64) -> Vec<f64> {
+        let mut dice = Pcg64Mcg::seed_from_u64(seed);
+        let mut normal = |weight: f64| -> f64 {
+            let drawn: f64 = StandardNormal.sample(&mut dice);
+            drawn * weight.sqrt()
+        };
+        let mut right: Vec<f64> = self.ridge.iter().map(|&ridge| normal(ridge)).collect();
+        for rows in self.rows.by_link() {
+            let asymmetry = normal(1.0 / self.asymmetry_weights[self.rows.links[rows.start] as usize]);
+            let mut values: Vec<f64> =
+                self.rows.weights[rows.clone()].iter().map(|&weight| asymmetry + normal(1.0 / weight)).collect();
+            self.scatter(rows, &mut values, &mut right);
+        }
+        for k in self.inner_knots() {
+            let bend = normal(self.smoothness[k]);
+            right[k - 1] += bend;
+            right[k] -= 2.0 * bend;
+            right[k + 1] += bend;
+        }
+        right
+    }
+
+    /// Knots with a neighbour on either side.
+    fn inner_knots(&self) -> impl Iterator<Item = usize> + '_ {
+        self.blocks.iter().flat_map(|block| block.start + 1..(block.start + block.count).saturating_sub(1))
+    }
+
+    fn solve_for(&self, right: &[f64], preconditioner: &Preconditioner, v: &mut [f64], tolerance: f64) -> usize {
         let mut product = vec![0.0; self.unknowns];
         self.apply(v, &mut product);
         let mut residual: Vec<f64> = right.iter().zip(&product).map(|(b, p)| b - p).collect();
@@ -127,8 +155,8 @@ impl System<'_> {
         // The change still to come, measured where the preconditioner makes it ns rather than ns⁻¹.
         let start = energy.max(f64::MIN_POSITIVE);
         let floor = {
-            let z = preconditioner.apply(&right);
-            dot(&right, &z) * tolerance * tolerance
+            let z = preconditioner.apply(right);
+            dot(right, &z) * tolerance * tolerance
         };
         for iteration in 0..ITERATIONS {
             if energy <= floor.max(start * 1e-24) {
@@ -145,20 +173,6 @@ impl System<'_> {
             direction.iter_mut().zip(&z).for_each(|(d, z)| *d = z + turn * *d);
         }
         ITERATIONS
-    }
-
-    /// Variances of the unknowns.
-    pub(super) fn posterior(&self) -> Posterior {
-        let preconditioner = Preconditioner::new(self);
-        let local = self
-            .blocks
-            .iter()
-            .zip(&preconditioner.blocks)
-            .flat_map(|(_, factor)| factor.inverse_diagonal())
-            .chain(preconditioner.loose.iter().map(|weight| 1.0 / weight))
-            .collect();
-        let size = preconditioner.coarse.size;
-        Posterior { coarse: preconditioner.coarse.inverse(), size, local }
     }
 
     /// The asymmetry of each link that fits best, ns.
@@ -209,13 +223,11 @@ impl System<'_> {
             values.extend(rows.clone().map(|row| self.rows.dot(row, v)));
             self.scatter(rows, &mut values, out);
         }
-        for block in self.blocks {
-            for k in block.start + 1..(block.start + block.count).saturating_sub(1) {
-                let bend = self.smoothness[k] * (v[k - 1] - 2.0 * v[k] + v[k + 1]);
-                out[k - 1] += bend;
-                out[k] -= 2.0 * bend;
-                out[k + 1] += bend;
-            }
+        for k in self.inner_knots() {
+            let bend = self.smoothness[k] * (v[k - 1] - 2.0 * v[k] + v[k + 1]);
+            out[k - 1] += bend;
+            out[k] -= 2.0 * bend;
+            out[k + 1] += bend;
         }
     }
 }
@@ -316,7 +328,7 @@ impl Preconditioner {
 }
 
 /// From −1 at a block's first knot to 1 at its last.
-pub(super) fn slope_basis(k: usize, count: usize) -> f64 {
+fn slope_basis(k: usize, count: usize) -> f64 {
     if count < 2 { 0.0 } else { 2.0 * k as f64 / (count - 1) as f64 - 1.0 }
 }
 
@@ -438,26 +450,6 @@ impl Banded {
             }
         }
     }
-
-    /// The diagonal of the inverse, from the factor alone (Takahashi, Fagan, Chin 1973).
-    fn inverse_diagonal(&self) -> Vec<f64> {
-        let (n, w) = (self.size, self.width);
-        let mut inverse = Banded::new(n, w);
-        for i in (0..n).rev() {
-            for j in (i.saturating_sub(w)..=i).rev() {
-                // Entry (i, j) needs the entries of row j's column below it, which are known already.
-                let mut sum = if i == j { 1.0 / self.get(j, j) } else { 0.0 };
-                for k in j + 1..=(j + w).min(n - 1) {
-                    let (high, low) = (i.max(k), i.min(k));
-                    if high - low <= w {
-                        sum -= self.get(k, j) * inverse.get(high, low);
-                    }
-                }
-                *inverse.at(i, j) = sum / self.get(j, j);
-            }
-        }
-        (0..n).map(|i| inverse.get(i, i)).collect()
-    }
 }
 
 /// A pivot at or below this is a direction that nothing determines.
@@ -503,16 +495,6 @@ impl Dense {
             let value = v[i];
             v[..i].iter_mut().zip(row).for_each(|(v, entry)| *v -= entry * value);
         }
-    }
-
-    fn inverse(&self) -> Vec<f64> {
-        let n = self.size;
-        let mut inverse = vec![0.0; n * n];
-        for (i, column) in inverse.chunks_mut(n.max(1)).enumerate() {
-            column[i] = 1.0;
-            self.solve(column);
-        }
-        inverse
     }
 }
 
@@ -603,21 +585,24 @@ mod tests {
     }
 
     #[test]
-    fn the_inverse_diagonal_of_a_band_is_that_of_the_whole() {
-        let (mut banded, mut dense) = (Banded::new(5, 2), Dense::new(5));
-        for i in 0..5usize {
-            for j in i.saturating_sub(2)..=i {
-                let value = if i == j { 4.0 + i as f64 } else { 1.0 / (1 + i + j) as f64 };
-                *banded.at(i, j) = value;
-                *dense.at(i, j) = value;
-                *dense.at(j, i) = value;
+    fn drawn_errors_spread_as_the_inverse_says() {
+        with(|system| {
+            let mut dense = Dense::new(6);
+            for (j, column) in matrix(system).iter().enumerate() {
+                column.iter().enumerate().for_each(|(i, value)| *dense.at(i, j) = *value);
             }
-        }
-        banded.factor();
-        dense.factor();
-        let inverse = dense.inverse();
-        for (i, value) in banded.inverse_diagonal().into_iter().enumerate() {
-            assert!((value - inverse[i * 5 + i]).abs() < 1e-12, "entry {i}");
-        }
+            dense.factor();
+            let mut inverse = vec![0.0; 36];
+            for (i, column) in inverse.chunks_mut(6).enumerate() {
+                column[i] = 1.0;
+                dense.solve(column);
+            }
+            let draws = system.errors(4_000);
+            for (i, j) in [(0, 0), (1, 1), (5, 5), (0, 2), (1, 4)] {
+                let drawn = draws.iter().map(|v| v[i] * v[j]).sum::<f64>() / draws.len() as f64;
+                let most = (inverse[i * 6 + i] * inverse[j * 6 + j]).sqrt();
+                assert!((drawn - inverse[i * 6 + j]).abs() < 0.07 * most, "entry {i}, {j}: {drawn}");
+            }
+        });
     }
 }

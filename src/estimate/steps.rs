@@ -117,13 +117,13 @@ fn median(mut values: Vec<f64>) -> f64 {
     values.get(values.len() / 2).copied().unwrap_or(0.0)
 }
 
-/// Stretches where a curve is far steeper than its median slope.
+/// Stretches where a curve is far steeper than it usually is; a clock that runs fast throughout is no usual clock.
 fn runs(curves: &Curves, clock: u32, spacing_ns: f64) -> Vec<Run> {
     let Block { start, count } = curves.blocks[clock as usize];
     let first = curves.first[clock as usize];
     let slopes: Vec<f64> =
         curves.values[start..start + count].windows(2).map(|pair| (pair[1] - pair[0]) / spacing_ns * 1e6).collect();
-    let usual = median(slopes.clone());
+    let usual = median(slopes.clone()).clamp(-RUNS_PPM, RUNS_PPM);
     let mut runs: Vec<Run> = Vec::new();
     for (k, slope) in slopes.iter().enumerate() {
         if (slope - usual).abs() < RUNS_PPM {
@@ -227,22 +227,77 @@ fn place(curves: &Curves, witnesses: &[Witness], run: Run) -> Option<Break> {
     if size.abs() < least {
         return None;
     }
-    let (step_cost, at) = best_step(near, &early, &late);
     let (ramp_cost, from, to) = best_ramp(near, &early, &late, run);
-    let is_step = run.to - run.from <= STEP_KNOTS && ramp_cost > RAMP_FITS * step_cost;
-    let (from, to) = if is_step { (at, at) } else { (from, to) };
-    Some(Break { clock: run.clock, from, to, size, least })
+    let step = if run.to - run.from <= STEP_KNOTS {
+        Some(best_step(near, &early, &late)).filter(|step| ramp_cost > RAMP_FITS * step.cost)
+    } else {
+        // No calm knots are near enough to tell the levels: they are read off the witnesses. A curve may run straight
+        // through a step, so both that curve and the best ramp have to do worse.
+        let as_it_is: f64 = near.iter().map(|witness| witness.cost(curves.at(run.clock, witness.at))).sum();
+        best_levels(near, before.2, after.2).filter(|step| step.cost < RAMP_FITS * ramp_cost.min(as_it_is))
+    };
+    Some(match step {
+        Some(step) => Break { clock: run.clock, from: step.at, to: step.at, size: step.size.unwrap_or(size), least },
+        None => Break { clock: run.clock, from, to, size, least },
+    })
+}
+
+/// A step as it fits the witnesses.
+struct Fitted {
+    cost: f64,
+    at: f64,
+    /// Where it was read off the witnesses, ns.
+    size: Option<f64>,
+}
+
+/// The instant and the two levels that cost least; the slopes before and after are given, in ns per knot.
+fn best_levels(near: &[Witness], slope_before: f64, slope_after: f64) -> Option<Fitted> {
+    const SPLITS: usize = 200;
+    /// Fewer say nothing of a level.
+    const LEAST: usize = 4;
+    let mut best: Option<Fitted> = None;
+    for split in (LEAST..near.len().saturating_sub(LEAST)).step_by(near.len().div_ceil(SPLITS)) {
+        let (early, late) = near.split_at(split);
+        let at = (early[split - 1].at + late[0].at) / 2.0;
+        let (Some(before), Some(after)) = (level(early, at, slope_before), level(late, at, slope_after)) else {
+            continue;
+        };
+        let cost = |side: &[Witness], level: f64, slope: f64| -> f64 {
+            side.iter().map(|witness| witness.cost(level + slope * (witness.at - at))).sum()
+        };
+        let cost = cost(early, before, slope_before) + cost(late, after, slope_after);
+        if best.as_ref().is_none_or(|best| cost < best.cost) {
+            best = Some(Fitted { cost, at, size: Some(after - before) });
+        }
+    }
+    best
+}
+
+/// The offset at `at` that witnesses say, with delays as they usually are: the middle between what the bounds above
+/// and the bounds below say in the median. `None` without both.
+fn level(side: &[Witness], at: f64, slope: f64) -> Option<f64> {
+    let says = |upper: bool| -> Vec<f64> {
+        side.iter()
+            .filter(|witness| witness.upper == upper)
+            .map(|witness| {
+                let offset = if upper { witness.bound - witness.usual } else { witness.bound + witness.usual };
+                offset - slope * (witness.at - at)
+            })
+            .collect()
+    };
+    let (above, below) = (says(true), says(false));
+    (!above.is_empty() && !below.is_empty()).then(|| (median(above) + median(below)) / 2.0)
 }
 
 /// The instant that costs least, from the sums before and after each reading.
-fn best_step(near: &[Witness], early: &impl Fn(f64) -> f64, late: &impl Fn(f64) -> f64) -> (f64, f64) {
+fn best_step(near: &[Witness], early: &impl Fn(f64) -> f64, late: &impl Fn(f64) -> f64) -> Fitted {
     let mut cost: f64 = near.iter().map(|witness| witness.cost(late(witness.at))).sum();
-    let mut best = (cost, near[0].at);
+    let mut best = Fitted { cost, at: near[0].at, size: None };
     for (index, witness) in near.iter().enumerate() {
         cost += witness.cost(early(witness.at)) - witness.cost(late(witness.at));
-        if cost < best.0 {
+        if cost < best.cost {
             let next = near.get(index + 1).map_or(witness.at, |next| next.at);
-            best = (cost, (witness.at + next) / 2.0);
+            best = Fitted { cost, at: (witness.at + next) / 2.0, size: None };
         }
     }
     best

@@ -2,19 +2,28 @@
 
 use super::curves::Break;
 use super::fit::Fit;
-use super::solve::{Block, slope_basis};
 use crate::clock::{ClockId, Knot, LocalTime, ReferenceTime, Segment, Step, StepKind};
 
 /// Of a normal distribution, 95 % lie within this many deviations.
 const OF_95: f64 = 1.96;
 
-/// One knot: its place on the grid, the clock's total offset there, its deviation, and its local time.
-#[derive(Clone, Copy, Debug)]
+/// One knot: its place on the grid, the clock's total offset there, errors it may have, and its local time.
+#[derive(Clone, Debug)]
 pub(super) struct Point {
     place: f64,
     offset: f64,
-    deviation: f64,
+    /// Drawn from their distribution, ns; a draw is one for all points of all clocks.
+    errors: Vec<f32>,
+    /// How far holding other clocks at zero took it, ns.
+    taken: f64,
     local: i64,
+}
+
+impl Point {
+    fn deviation(&self) -> f64 {
+        let square: f64 = self.errors.iter().map(|&error| f64::from(error).powi(2)).sum();
+        (square / self.errors.len().max(1) as f64).sqrt().hypot(self.taken)
+    }
 }
 
 /// The stretch between two steps.
@@ -28,7 +37,7 @@ impl Part {
     /// How large the correction is, in its own deviations.
     pub(super) fn ratio(&self) -> f64 {
         let square: f64 = self.points.iter().map(|point| point.offset * point.offset).sum();
-        let variance: f64 = self.points.iter().map(|point| point.deviation * point.deviation).sum();
+        let variance: f64 = self.points.iter().map(|point| point.deviation().powi(2)).sum();
         if variance > 0.0 { (square / variance).sqrt() } else { 0.0 }
     }
 }
@@ -57,7 +66,7 @@ impl Table {
                 .filter(|&clock| fit.alignment.groups[clock] == group && !table.clocks[clock].is_empty())
                 .collect();
             if members.len() > 1 {
-                table.centre(fit, &members);
+                table.centre(&members);
             }
         }
         table
@@ -79,13 +88,14 @@ impl Table {
         }
     }
 
-    /// Admits what holding some clocks at zero did to the others: how far it took each from where it would stand freely.
+    /// Admits what holding some clocks at zero did to the others: how far it took each from where it would stand freely,
+    /// and that they are no surer for it.
     pub(super) fn admit(&mut self, free: &Self) {
         for clock in 0..self.clocks.len() {
             for point in self.clocks[clock].iter_mut().flat_map(|part| &mut part.points) {
                 let taken = point.offset - free.at(clock as u32, point.place);
-                let deviation = free.deviation_at(clock, point.place).max(point.deviation);
-                point.deviation = deviation.hypot(taken);
+                let surer = free.deviation_at(clock, point.place).powi(2) - point.deviation().powi(2);
+                point.taken = (taken * taken + surer.max(0.0)).sqrt();
             }
         }
     }
@@ -95,54 +105,45 @@ impl Table {
         let part = parts.partition_point(|part| part.from <= place).max(1) - 1;
         let points = parts.get(part).map_or(&[][..], |part| &part.points);
         let nearest = points.partition_point(|point| point.place <= place).max(1) - 1;
-        points.get(nearest).map_or(0.0, |point| point.deviation)
+        points.get(nearest).map_or(0.0, Point::deviation)
     }
 
     /// Shifts a group without a reference so that the medians over its clocks of the mean offset and of the mean
     /// frequency error are zero, steps counting once; what the group does together cannot be seen (ESTIMATOR.md,
-    /// fact 11).
-    fn centre(&mut self, fit: &Fit, members: &[usize]) {
-        let rate = median(members.iter().map(|&clock| self.slope(clock)).collect());
+    /// fact 11). The same is done to every draw: what the whole group does together is no error.
+    fn centre(&mut self, members: &[usize]) {
         let middles = members.iter().filter_map(|&clock| {
             let parts = &self.clocks[clock];
             Some((parts.first()?.points.first()?.place + parts.last()?.points.last()?.place) / 2.0)
         });
         let middle = middles.sum::<f64>() / members.len() as f64;
-        for &clock in members {
-            let points = self.clocks[clock].iter_mut().flat_map(|part| &mut part.points);
-            points.for_each(|point| point.offset -= rate * (point.place - middle));
-        }
-        let shift = median(members.iter().map(|&clock| self.mean(clock)).collect());
-        let count = members.len() as f64;
-        let pairs = members.iter().flat_map(|&left| members.iter().map(move |&right| (left, right)));
-        let common = pairs.map(|(left, right)| fit.posterior.constants(left, right)).sum::<f64>() / (count * count);
-        for &clock in members {
-            let with_all: f64 = members.iter().map(|&other| fit.posterior.constants(clock, other)).sum::<f64>() / count;
-            let own = fit.posterior.constants(clock, clock);
-            // What the whole group does together is no error: only the distance from the group's middle is.
-            let relative = (own - 2.0 * with_all + common).max(0.0);
-            for point in self.clocks[clock].iter_mut().flat_map(|part| &mut part.points) {
-                point.offset -= shift;
-                point.deviation = (point.deviation * point.deviation - own + relative).max(relative).sqrt();
+        let draws = self.clocks[members[0]][0].points[0].errors.len();
+        let (shift, rate) = self.gauge(members, middle, |point| point.offset);
+        for draw in 0..draws {
+            let (drawn, rated) = self.gauge(members, middle, |point| point.offset + f64::from(point.errors[draw]));
+            for point in self.points_of(members) {
+                point.errors[draw] -= (drawn - shift + (rated - rate) * (point.place - middle)) as f32;
             }
+        }
+        for point in self.points_of(members) {
+            point.offset -= shift + rate * (point.place - middle);
         }
     }
 
-    fn mean(&self, clock: usize) -> f64 {
-        let points = || self.clocks[clock].iter().flat_map(|part| &part.points);
-        points().map(|point| point.offset).sum::<f64>() / points().count().max(1) as f64
+    fn points_of<'a>(&'a mut self, members: &'a [usize]) -> impl Iterator<Item = &'a mut Point> {
+        let chosen = |(clock, parts)| members.contains(&clock).then_some(parts);
+        self.clocks.iter_mut().enumerate().filter_map(chosen).flatten().flat_map(|part: &mut Part| &mut part.points)
     }
 
-    /// Mean slope, in ns per knot of the grid, steps left out.
-    fn slope(&self, clock: usize) -> f64 {
-        let (mut rise, mut run) = (0.0, 0.0);
-        for part in &self.clocks[clock] {
-            if let (Some(first), Some(last)) = (part.points.first(), part.points.last()) {
-                rise += last.offset - first.offset;
-                run += last.place - first.place;
-            }
-        }
-        if run > 0.0 { rise / run } else { 0.0 }
+    /// What a group does together: its offset at `middle`, and how much that grows per knot of the grid.
+    fn gauge(&self, members: &[usize], middle: f64, value: impl Fn(&Point) -> f64) -> (f64, f64) {
+        let rate = median(members.iter().map(|&clock| slope(&self.clocks[clock], &value)).collect());
+        let mean = |&clock: &usize| {
+            let points = || self.clocks[clock].iter().flat_map(|part| &part.points);
+            let sum: f64 = points().map(|point| value(point) - rate * (point.place - middle)).sum();
+            sum / points().count().max(1) as f64
+        };
+        (median(members.iter().map(mean).collect()), rate)
     }
 
     /// A clock's segments; `exchanges` are places of its exchanges, sorted.
@@ -164,6 +165,18 @@ impl Table {
     }
 }
 
+/// Mean slope of a clock, in ns per knot of the grid, steps left out.
+fn slope(parts: &[Part], value: impl Fn(&Point) -> f64) -> f64 {
+    let (mut rise, mut run) = (0.0, 0.0);
+    for part in parts {
+        if let (Some(first), Some(last)) = (part.points.first(), part.points.last()) {
+            rise += value(last) - value(first);
+            run += last.place - first.place;
+        }
+    }
+    if run > 0.0 { rise / run } else { 0.0 }
+}
+
 fn knots(points: &[Point], exchanges: &[f64]) -> Vec<Knot> {
     let middle = |left: usize| match (points.get(left), points.get(left + 1)) {
         (Some(left), Some(right)) => (left.place + right.place) / 2.0,
@@ -177,7 +190,7 @@ fn knots(points: &[Point], exchanges: &[f64]) -> Vec<Knot> {
         let knot = Knot {
             local,
             offset_ns: point.offset.round() as i64,
-            uncertainty_ns: (OF_95 * point.deviation).ceil() as i64,
+            uncertainty_ns: (OF_95 * point.deviation()).ceil() as i64,
             lower_ns: None,
             upper_ns: None,
             exchanges: until.saturating_sub(seen) as u32,
@@ -203,17 +216,21 @@ fn median(mut values: Vec<f64>) -> f64 {
 
 /// A clock's breaks that are larger than their own noise, each with its number.
 fn breaks(fit: &Fit, clock: usize) -> impl Iterator<Item = (usize, &Break)> {
-    let blocks = fit.curves.blocks.len();
     fit.curves.of_clock[clock].iter().map(|&index| (index, &fit.curves.breaks[index])).filter(move |(index, _)| {
         let size = fit.curves.values[fit.curves.knots() + index];
-        size.abs() > 3.0 * fit.posterior.variance(&[(2 * blocks + index, 1.0)]).sqrt()
+        size.abs() > 3.0 * deviation(fit, *index)
     })
 }
 
+/// How unsure the size of a break is, ns.
+fn deviation(fit: &Fit, index: usize) -> f64 {
+    let of = |errors: &Vec<f64>| errors[fit.curves.knots() + index].powi(2);
+    (fit.errors.iter().map(of).sum::<f64>() / fit.errors.len().max(1) as f64).sqrt()
+}
+
 fn steps(fit: &Fit, clock: usize) -> Vec<Step> {
-    let blocks = fit.curves.blocks.len();
     let step = |(index, found): (usize, &Break)| {
-        let deviation = fit.posterior.variance(&[(2 * blocks + index, 1.0)]).sqrt();
+        let deviation = deviation(fit, index);
         Step {
             kind: if found.from == found.to { StepKind::Step } else { StepKind::Slew },
             at: ReferenceTime::from_nanos(fit.grid.time(found.from)),
@@ -240,26 +257,19 @@ fn size(fit: &Fit, clock: usize, index: usize) -> f64 {
 }
 
 fn parts(fit: &Fit, clock: usize) -> Vec<Part> {
-    let Block { start, count } = fit.curves.blocks[clock];
-    if count == 0 {
-        return Vec::new();
-    }
-    let first = fit.curves.first[clock];
+    let Some((low, high)) = fit.ranges[clock] else { return Vec::new() };
     let edges: Vec<f64> = breaks(fit, clock).filter(|(_, b)| b.from == b.to).map(|(_, b)| b.from).collect();
-    let mut places: Vec<f64> = (first..first + count).map(|knot| knot as f64).collect();
-    places.extend(breaks(fit, clock).filter(|(_, b)| b.from < b.to).flat_map(|(_, b)| [b.from, b.to]));
+    let ramps = breaks(fit, clock).filter(|(_, b)| b.from < b.to).flat_map(|(_, b)| [b.from, b.to]);
+    let mut places: Vec<f64> = (low.ceil() as usize..=high.floor() as usize).map(|knot| knot as f64).collect();
+    // No knot stands outside what the clock's readings and spans reach over.
+    places.extend([low, high].into_iter().chain(ramps.filter(|place| (low..high).contains(place))));
     places.sort_unstable_by(f64::total_cmp);
+    places.dedup();
     let point = |place: f64| {
-        let knot = (place.round() as usize).clamp(first, first + count - 1) - first;
-        let slope = slope_basis(knot, count);
-        let mut terms = vec![(2 * clock, 1.0), (2 * clock + 1, slope)];
-        for &index in &fit.curves.of_clock[clock] {
-            terms.push((2 * fit.curves.blocks.len() + index, fit.curves.breaks[index].share(place)));
-        }
-        let variance = fit.posterior.variance(&terms) + 2.0 * fit.posterior.local[start + knot];
+        let error = |values: &Vec<f64>| fit.curves.of(values, clock as u32, place) as f32;
         let offset = fit.alignment.bases[clock] as f64 + fit.curves.at(clock as u32, place);
         let local = fit.grid.time(place).saturating_add(offset.round() as i64);
-        Point { place, offset, deviation: variance.sqrt(), local }
+        Point { place, offset, errors: fit.errors.iter().map(error).collect(), taken: 0.0, local }
     };
     let mut parts = Vec::new();
     for index in 0..=edges.len() {
