@@ -1,7 +1,12 @@
 //! The committed samples are what their scenarios make.
 
+mod common;
+
 use std::io::Read;
 use std::path::{Path, PathBuf};
+
+use unskew::score::{self, Gauge};
+use unskew::settings::Write;
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("sample-traces")
@@ -59,4 +64,35 @@ fn every_sample_is_described() {
     described.sort_unstable();
     present.sort_unstable();
     assert_eq!(described, present);
+}
+
+/// Every sample is wrong by far more than what is left of it, and better than one trace at a time makes it.
+#[test]
+fn every_sample_comes_out_right() {
+    for (name, gauge, most_ms) in [
+        ("offsets", Gauge::None, 0.3),
+        ("drift", Gauge::None, 0.3),
+        ("healthy", Gauge::None, 0.02),
+        ("step", Gauge::None, 0.3),
+        ("queues", Gauge::None, 0.3),
+        ("milliseconds", Gauge::None, 0.3),
+        ("laboratory", Gauge::Median, 1.5),
+    ] {
+        let sample = folder().join(name);
+        let traces = std::fs::read_dir(&sample).unwrap().map(|entry| entry.unwrap().path());
+        let traces = traces.filter(|path| path.file_name().unwrap().to_str().unwrap().starts_with("traces"));
+        let traces: Vec<PathBuf> = traces.collect();
+        let out = tempfile::tempdir().unwrap();
+        let mut settings = common::settings(&traces, &out.path().join("out"), &[Write::Parquet]);
+        settings.reference = Some(if name == "laboratory" { "lg-1" } else { "gateway-1" }.to_owned());
+        unskew::run::fix(&settings, &mut std::io::empty(), |_| {}).unwrap();
+        let score = score::score(&settings.out, &sample.join("truth.parquet"), gauge).unwrap();
+        let [ours, nothing, centring] =
+            [&score.corrected, &score.doing_nothing, &score.centring].map(|way| way.error.p95_ns / 1e6);
+        assert!(ours <= most_ms, "{name}: p95 {ours} ms");
+        assert!(
+            ours <= nothing && ours <= centring,
+            "{name}: p95 {ours}, as recorded {nothing}, centred {centring} ms"
+        );
+    }
 }

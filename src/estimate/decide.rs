@@ -1,14 +1,14 @@
 //! A solved model → what is done with each clock: moved whole, or left whole.
 //!
-//! A correction that is smaller than three of its own deviations, and removes no violation, is not made; the clocks
-//! left alone are held at zero and the rest is solved again, so a well-kept fleet comes out as it went in.
+//! A correction that is smaller than three of its own deviations, and is not needed to put calls in order, is not made;
+//! the clocks left alone are held at zero and the rest is solved again, so a well-kept fleet comes out as it went in.
 
 use rustc_hash::FxHashSet;
 
 use super::Settings;
 use super::evidence::{Evidence, Side};
 use super::fit::{Fit, fit};
-use super::table::Table;
+use super::table::{Part, Table};
 use crate::clock::{ClockId, ClockMap, ClockModel, ClockState, Knot, Link, LocalTime, ReferenceTime, Segment};
 
 /// What the evidence says of every clock and link.
@@ -50,27 +50,27 @@ pub(super) fn decide(
     let mut moved: Vec<bool> =
         (0..clocks).map(|clock| movable[clock] && large(&free_table, clock).contains(&true)).collect();
     let mut released = vec![false; clocks];
-    release(&free, &free_table, None, &mut released, &movable);
-    moved.iter_mut().zip(&released).for_each(|(moved, released)| *moved |= released);
-
-    let mut solved = free;
+    let mut solved = None;
     let mut table = free_table.clone();
-    for _ in 0..RELEASES {
+    for solves in 1..=SOLVES {
         let held: Vec<bool> = (0..clocks).map(|clock| movable[clock] && !moved[clock]).collect();
-        if !held.contains(&true) {
+        if held.contains(&true) {
+            let fit = fit(evidence, spans, settings.reference, &held);
+            let pinned = settings.reference.or_else(|| held.iter().position(|held| *held).map(|c| ClockId(c as u32)));
+            table = Table::of(&fit, pinned);
+            solved = Some(fit);
+        }
+        let mut next = moved.clone();
+        for clock in out_of_order(&free, &free_table, &table, &moved, &movable) {
+            next[clock] = true;
+            released[clock] = true;
+        }
+        if next == moved || solves == SOLVES {
             break;
         }
-        solved = fit(evidence, spans, settings.reference, &held);
-        let pinned = settings.reference.or_else(|| held.iter().position(|held| *held).map(|c| ClockId(c as u32)));
-        table = Table::of(&solved, pinned);
-        let before = moved.clone();
-        release(&solved, &table, Some(&before), &mut released, &movable);
-        moved.iter_mut().zip(&released).for_each(|(moved, released)| *moved |= released);
-        if moved == before {
-            break;
-        }
+        moved = next;
     }
-
+    let solved = solved.unwrap_or(free);
     let decided: Vec<Vec<bool>> =
         (0..clocks).map(|clock| large(if moved[clock] { &table } else { &free_table }, clock)).collect();
     table.admit(&free_table);
@@ -131,8 +131,8 @@ fn tied(fit: &Fit, clocks: usize) -> Vec<bool> {
     (0..clocks).map(|clock| sizes[fit.alignment.groups[clock] as usize] > 1).collect()
 }
 
-/// Solves in which clocks that were held in vain are let go, at the most.
-const RELEASES: usize = 4;
+/// Solves after which clocks that were held in vain are let go, at the most.
+const SOLVES: usize = 6;
 
 /// What each clock's exchanges are: their places on the grid, how many, and with whom.
 struct Witnesses {
@@ -168,37 +168,42 @@ fn zero(fit: &Fit) -> Segment {
     Segment { from: ReferenceTime::from_nanos(i64::MIN), until: ReferenceTime::MAX, knots: vec![knot], moved: false }
 }
 
-/// Names clocks to let go: where a link between clocks that are held shows a negative delay that moving them removes.
-/// With `moved`, `fit` is a solve in which the others were held: links that holding made worse are released.
-fn release(fit: &Fit, table: &Table, moved: Option<&[bool]>, released: &mut [bool], movable: &[bool]) {
-    let mut violations = vec![(0u32, 0u32); fit.links.len()];
-    for (o, _) in fit.observations.iter().zip(&fit.used).filter(|(_, used)| **used) {
-        let apart = (fit.alignment.bases[o.server as usize] - fit.alignment.bases[o.client as usize]) as f64;
+/// Clocks to let go: held at zero, they leave calls of a link with a negative delay that moving both its ends would
+/// remove; and either the calls were in order as recorded, or the two clocks are surely apart. Of two held ends the one
+/// that is more surely off goes first.
+fn out_of_order(free: &Fit, free_table: &Table, table: &Table, moved: &[bool], movable: &[bool]) -> Vec<usize> {
+    let held = |clock: u32| movable[clock as usize] && !moved[clock as usize];
+    let now = |clock: u32, place: f64| if moved[clock as usize] { table.at(clock, place) } else { 0.0 };
+    let mut violations = vec![(0u32, 0u32); free.links.len()];
+    let used = free.observations.iter().zip(&free.used).filter(|(_, used)| **used).map(|(o, _)| o);
+    for o in used.filter(|o| held(o.client) || held(o.server)) {
+        let apart = (free.alignment.bases[o.server as usize] - free.alignment.bases[o.client as usize]) as f64;
         // A quantum's deviation is its length over √12; a floored start may be all of it early.
         let tolerance = 1e3 + 12f64.sqrt() * o.floored_variance.sqrt();
-        let delay = |out: f64, back: f64| match o.side {
-            Side::Forward => out,
-            Side::Backward => back,
-            Side::Both => out.min(back),
+        let delay = |offset: &dyn Fn(u32, f64) -> f64| {
+            let out = o.forward + apart - (offset(o.server, o.received) - offset(o.client, o.sent));
+            let back = o.backward - apart + (offset(o.server, o.responded) - offset(o.client, o.returned));
+            match o.side {
+                Side::Forward => out,
+                Side::Backward => back,
+                Side::Both => out.min(back),
+            }
         };
-        let offset = |clock: u32, place: f64| {
-            if moved.is_none_or(|moved| moved[clock as usize]) { table.at(clock, place) } else { 0.0 }
-        };
-        let recorded = delay(o.forward + apart, o.backward - apart);
-        let corrected = delay(
-            o.forward + apart - (offset(o.server, o.received) - offset(o.client, o.sent)),
-            o.backward - apart + (offset(o.server, o.responded) - offset(o.client, o.returned)),
-        );
-        let (wrong, right) = if moved.is_some() { (corrected, recorded) } else { (recorded, corrected) };
-        violations[o.link as usize].0 += u32::from(wrong < -tolerance && right >= -tolerance);
+        let violated = delay(&now) < -tolerance
+            && delay(&|clock, place| free_table.at(clock, place)) >= -tolerance
+            && (delay(&|_, _| 0.0) >= -tolerance
+                || free_table.apart((o.client, o.sent), (o.server, o.received)) > DEVIATIONS);
+        violations[o.link as usize].0 += u32::from(violated);
         violations[o.link as usize].1 += 1;
     }
-    for (link, (bad, all)) in fit.links.iter().zip(violations) {
+    let mut free_to_go = Vec::new();
+    for (link, (bad, all)) in free.links.iter().zip(violations) {
         // One reading in a hundred may be odd in ways that no clock explains.
         if bad > 0 && bad * 100 >= all {
-            for clock in [link.client.0 as usize, link.server.0 as usize] {
-                released[clock] |= movable[clock];
-            }
+            let ends = [link.client.0, link.server.0].into_iter().filter(|&clock| held(clock));
+            let ratio = |clock: &u32| free_table.clocks[*clock as usize].iter().map(Part::ratio).fold(0.0, f64::max);
+            free_to_go.extend(ends.max_by(|a, b| ratio(a).total_cmp(&ratio(b))).map(|clock| clock as usize));
         }
     }
+    free_to_go
 }

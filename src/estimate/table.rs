@@ -89,23 +89,41 @@ impl Table {
     }
 
     /// Admits what holding some clocks at zero did to the others: how far it took each from where it would stand freely,
-    /// and that they are no surer for it.
+    /// and that they are no surer for it. Per segment in the median, as the two may place a step differently.
     pub(super) fn admit(&mut self, free: &Self) {
         for clock in 0..self.clocks.len() {
-            for point in self.clocks[clock].iter_mut().flat_map(|part| &mut part.points) {
-                let taken = point.offset - free.at(clock as u32, point.place);
-                let surer = free.deviation_at(clock, point.place).powi(2) - point.deviation().powi(2);
-                point.taken = (taken * taken + surer.max(0.0)).sqrt();
+            for part in &mut self.clocks[clock] {
+                let taken = |point: &Point| (point.offset - free.at(clock as u32, point.place)).abs();
+                let taken = median(part.points.iter().map(taken).collect());
+                for point in &mut part.points {
+                    let surer = free.deviation_at(clock, point.place).powi(2) - point.deviation().powi(2);
+                    point.taken = (taken * taken + surer.max(0.0)).sqrt();
+                }
             }
         }
     }
 
     fn deviation_at(&self, clock: usize, place: f64) -> f64 {
-        let parts = &self.clocks[clock];
+        self.last_before(clock as u32, place).map_or(0.0, Point::deviation)
+    }
+
+    fn last_before(&self, clock: u32, place: f64) -> Option<&Point> {
+        let parts = &self.clocks[clock as usize];
         let part = parts.partition_point(|part| part.from <= place).max(1) - 1;
-        let points = parts.get(part).map_or(&[][..], |part| &part.points);
-        let nearest = points.partition_point(|point| point.place <= place).max(1) - 1;
-        points.get(nearest).map_or(0.0, Point::deviation)
+        let points = &parts.get(part)?.points;
+        points.get(points.partition_point(|point| point.place <= place).max(1) - 1)
+    }
+
+    /// How far apart two clocks are, in deviations of that distance: it may be sure where neither clock is.
+    pub(super) fn apart(&self, one: (u32, f64), other: (u32, f64)) -> f64 {
+        let error = |point: Option<&Point>, draw: usize| {
+            point.and_then(|point| point.errors.get(draw)).map_or(0.0, |&error| f64::from(error))
+        };
+        let points = [self.last_before(one.0, one.1), self.last_before(other.0, other.1)];
+        let draws = points.iter().flatten().map(|point| point.errors.len()).max().unwrap_or(0);
+        let square: f64 = (0..draws).map(|draw| (error(points[0], draw) - error(points[1], draw)).powi(2)).sum();
+        let distance = (self.at(one.0, one.1) - self.at(other.0, other.1)).abs();
+        if square > 0.0 { distance / (square / draws as f64).sqrt() } else { f64::INFINITY }
     }
 
     /// Shifts a group without a reference so that the medians over its clocks of the mean offset and of the mean
