@@ -19,7 +19,7 @@ pub(super) fn verdict(row: &ClockRow, clock: &Clock, model: &ClockModel) -> Stri
             let span = (row.offset_last_ns.unwrap_or(0) - row.offset_first_ns.unwrap_or(0)).abs();
             let mut words = vec![largest.to_string()];
             if row.offset_largest_ns.unwrap_or(0).abs() <= row.uncertainty_ns.unwrap_or(0) {
-                words.push("no more than its bound: moved so that its calls are in order".to_owned());
+                words.push("no more than its bound: moved to agree with the clocks it talks to".to_owned());
             }
             for (kind, word) in [(StepKind::Step, "step"), (StepKind::Slew, "slew")] {
                 match model.steps.iter().filter(|step| step.kind == kind).count() {
