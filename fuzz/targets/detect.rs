@@ -1,0 +1,34 @@
+//! Any bytes as a file: what it holds is found out or told in an error, its records are read, and written as the file
+//! was they are read again.
+
+use unskew::io::{Records, detect};
+
+use super::records::{Item, bounded, survives};
+
+/// A few bytes of zstd can hold gigabytes: only this much of a record counts.
+const LONGEST: u64 = 1 << 16;
+
+pub fn one(bytes: &[u8]) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("dump");
+    std::fs::write(&path, bytes).unwrap();
+    let (layout, records) = match Records::detect(&path, LONGEST) {
+        Ok(found) => found,
+        Err(error) => {
+            assert!(error.to_string().starts_with(&path.display().to_string()));
+            return;
+        }
+    };
+    let items: Vec<Item> = records.collect();
+    bounded(&items, LONGEST);
+    let Some(layout) = layout else {
+        assert!(items.len() == 1 && items[0].is_err());
+        return;
+    };
+    let written = folder.path().join("written");
+    survives(&items, layout, &written);
+    // Found out anew, it is the same, unless nothing in it was good.
+    if items.iter().all(Result::is_ok) {
+        assert_eq!(detect(&written).unwrap(), Some(layout));
+    }
+}
