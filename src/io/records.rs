@@ -435,9 +435,14 @@ impl Stream {
         }
     }
 
+    /// At the beginning only. A decompressor may give it in parts, so what turns out to be none is put back.
     fn skip_byte_order_mark(&mut self) -> io::Result<()> {
-        if layout::fill(&mut *self.inner)?.starts_with(b"\xEF\xBB\xBF") {
-            self.consume(3);
+        let mut first = Vec::with_capacity(3);
+        self.take(3, Some(&mut first))?;
+        if first != b"\xEF\xBB\xBF" {
+            self.position = 0;
+            let rest = std::mem::replace(&mut self.inner, Box::new(io::empty()));
+            self.inner = Box::new(io::Cursor::new(first).chain(rest));
         }
         Ok(())
     }
@@ -667,6 +672,20 @@ mod tests {
             assert_eq!(items.iter().filter(|item| item.is_err()).count(), 1, "{compression:?}");
             let junk = [pack(b"{}\n"), vec![b'?'; 30]].concat();
             check(layout, &junk, MAX_RECORD, "{}\nCorrupt at 3");
+        }
+    }
+
+    #[test]
+    fn a_byte_order_mark_may_come_in_parts() {
+        let layout = Layout { compression: Compression::Gzip, ..PLAIN };
+        for (text, expected) in [
+            (&b"\xEF\xBB\xBF{}\n"[..], "{}"),
+            (b"\xEF\xBB{}\n", "NotJson at 0"),
+            (b"{}\n", "{}"),
+            (b"\xEF", "NotJson at 0"),
+        ] {
+            let parts: Vec<u8> = text.iter().flat_map(|byte| gzip(&[*byte])).collect();
+            check(layout, &parts, MAX_RECORD, expected);
         }
     }
 
