@@ -47,7 +47,8 @@ fn breaks_off_at_its_end(bytes: &[u8]) {
     let start = bytes.len() - bytes.trim_ascii_start().len();
     let end = json::value_end(bytes).unwrap();
     if matches!(bytes[start], b'{' | b'[') {
-        for cut in start + 1..end {
+        // Every place would take most of the time.
+        for cut in agree::dice(bytes).map(|dice| start + 1 + dice as usize % (end - start - 1)) {
             assert_eq!(json::value_end(&bytes[..cut]).map_err(|error| error.at), Err(cut));
         }
     }
