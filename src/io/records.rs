@@ -146,15 +146,19 @@ impl Records {
             Framing::Bare => self.bare(),
         };
         if let Err(error) = advanced {
-            self.is_done = true;
-            let is_compressed = matches!(self.layout.compression, Compression::Gzip | Compression::Zstd);
-            let kind = match error.kind() {
-                io::ErrorKind::UnexpectedEof => ProblemKind::Torn,
-                _ if is_compressed && error.raw_os_error().is_none() => ProblemKind::Corrupt,
-                _ => ProblemKind::Unreadable,
-            };
-            self.fail(position, kind, error.to_string());
+            self.broke_off(position, &error);
         }
+    }
+
+    fn broke_off(&mut self, position: u64, error: &io::Error) {
+        self.is_done = true;
+        let is_compressed = matches!(self.layout.compression, Compression::Gzip | Compression::Zstd);
+        let kind = match error.kind() {
+            io::ErrorKind::UnexpectedEof => ProblemKind::Torn,
+            _ if is_compressed && error.raw_os_error().is_none() => ProblemKind::Corrupt,
+            _ => ProblemKind::Unreadable,
+        };
+        self.fail(position, kind, error.to_string());
     }
 
     fn line(&mut self) -> io::Result<()> {
@@ -236,8 +240,9 @@ impl Records {
                 Ok(more) => more,
                 Err(error) => {
                     // What is torn off is told once, by the error itself.
-                    self.salvage(position, &bytes);
-                    return Err(error);
+                    let torn = self.salvage(position, &bytes);
+                    self.broke_off(torn.unwrap_or(self.stream.position), &error);
+                    return Ok(());
                 }
             };
             if more.is_empty() {
@@ -670,6 +675,8 @@ mod tests {
             let document = Layout { framing: Framing::JsonDocument, ..layout };
             let items: Vec<_> = in_file(broken_off, |path| Records::open(path, document, 100).unwrap().collect());
             assert_eq!(items.iter().filter(|item| item.is_err()).count(), 1, "{compression:?}");
+            let salvaged = pack(b"{\"a\":[1,\n{}\n{\"b\":");
+            check(document, &salvaged[..salvaged.len() - 3], MAX_RECORD, "NotJson at 0\n{}\nTorn at 12");
             let junk = [pack(b"{}\n"), vec![b'?'; 30]].concat();
             check(layout, &junk, MAX_RECORD, "{}\nCorrupt at 3");
         }
