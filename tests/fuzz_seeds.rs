@@ -1,10 +1,14 @@
 //! The fuzz targets over their seeds, and over changes of them that are the same each time.
 
+mod common;
 #[path = "../fuzz/targets/mod.rs"]
 mod targets;
 
 use std::fs;
 use std::path::Path;
+
+use unskew::run;
+use unskew::settings::Write;
 
 /// Numbers that are the same in every run.
 struct Dice(u64);
@@ -46,40 +50,61 @@ fn changed(seeds: &[Vec<u8>], dice: &mut Dice) -> Vec<u8> {
     bytes
 }
 
-/// Runs a target over its seeds and over so many changes of them.
-fn check(target: &str, one: fn(&[u8]), changes: usize) {
+fn seeds(target: &str) -> Vec<Vec<u8>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds").join(target);
     let mut paths: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.sort();
-    let seeds: Vec<Vec<u8>> = paths.iter().map(|path| fs::read(path).unwrap()).collect();
+    assert!(paths.len() > 2);
+    paths.iter().map(|path| fs::read(path).unwrap()).collect()
+}
+
+/// Runs `one` over seeds and over so many changes of them.
+fn check(seeds: &[Vec<u8>], one: fn(&[u8]), changes: usize) {
     let run = |bytes: &[u8]| {
         if let Err(panic) = std::panic::catch_unwind(|| one(bytes)) {
-            eprintln!("{target}, over b\"{}\"", bytes.escape_ascii());
+            eprintln!("over b\"{}\"", bytes.escape_ascii());
             std::panic::resume_unwind(panic);
         }
     };
-    assert!(seeds.len() > 2);
     seeds.iter().for_each(|seed| run(seed));
     let mut dice = Dice(seeds.len() as u64);
-    (0..changes).for_each(|_| run(&changed(&seeds, &mut dice)));
+    (0..changes).for_each(|_| run(&changed(seeds, &mut dice)));
 }
 
 #[test]
 fn protobuf() {
-    check("protobuf", targets::protobuf::one, 20_000);
+    check(&seeds("protobuf"), targets::protobuf::one, 20_000);
 }
 
 #[test]
 fn json() {
-    check("json", targets::json::one, 3_000);
+    check(&seeds("json"), targets::json::one, 3_000);
 }
 
 #[test]
 fn records() {
-    check("records", targets::records::one, 3_000);
+    check(&seeds("records"), targets::records::one, 3_000);
 }
 
 #[test]
 fn detect() {
-    check("detect", targets::detect::one, 3_000);
+    check(&seeds("detect"), targets::detect::one, 3_000);
+}
+
+/// All of `fix` over a file: it may refuse it, and ends.
+fn fix(bytes: &[u8]) {
+    let folder = tempfile::tempdir().unwrap();
+    let (dump, out) = (folder.path().join("dump"), folder.path().join("out"));
+    fs::write(&dump, bytes).unwrap();
+    let mut settings = common::settings(&[dump], &out, &[Write::Parquet, Write::Same, Write::OtlpProto]);
+    settings.reference = None;
+    if run::fix(&settings, &mut std::io::empty(), |_| ()).is_ok() {
+        assert!(out.join("summary.json").exists());
+    }
+}
+
+#[test]
+fn the_whole_program() {
+    let seeds = ["protobuf", "json", "detect"].map(seeds).concat();
+    check(&seeds, fix, 600);
 }

@@ -85,7 +85,8 @@ pub fn survives(items: &[Item], layout: Layout, path: &Path) {
         Err(problem) => problem.bytes.clone(),
     };
     let mut written: Vec<Vec<u8>> = items.iter().filter_map(kept).collect();
-    if written.is_empty() {
+    // A byte order mark among text would come to stand first, and be one.
+    if written.first().is_none_or(|first| first.starts_with(b"\xEF\xBB\xBF")) {
         return;
     }
     write(path, layout, written.iter().map(Vec::as_slice));
