@@ -86,7 +86,8 @@ pub fn survives(items: &[Item], layout: Layout, path: &Path) {
     };
     let mut written: Vec<Vec<u8>> = items.iter().filter_map(kept).collect();
     // A byte order mark among text would come to stand first, and be one.
-    if written.first().is_none_or(|first| first.starts_with(b"\xEF\xBB\xBF")) {
+    let is_marked = |first: &Vec<u8>| layout.encoding == Encoding::Json && first.starts_with(b"\xEF\xBB\xBF");
+    if written.first().is_none_or(is_marked) {
         return;
     }
     write(path, layout, written.iter().map(Vec::as_slice));

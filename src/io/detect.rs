@@ -182,7 +182,7 @@ fn plain(window: &mut Window, size: Option<u64>, within: bool) -> Result<Found, 
 
 /// Looks past white space, however much there is, without holding it.
 fn is_blank(window: &mut Window) -> bool {
-    while window.bytes.trim_ascii().is_empty() {
+    while without_mark(&window.bytes).trim_ascii().is_empty() {
         if window.bytes.len() > BUFFERED {
             window.bytes.clear();
         }
@@ -195,9 +195,13 @@ fn is_blank(window: &mut Window) -> bool {
     false
 }
 
+fn without_mark(bytes: &[u8]) -> &[u8] {
+    bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes)
+}
+
 /// Where JSON would begin, if the first byte of it is there.
 fn json_start(bytes: &[u8]) -> Option<usize> {
-    let text = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes).trim_ascii_start();
+    let text = without_mark(bytes).trim_ascii_start();
     matches!(text.first(), Some(b'{' | b'[')).then(|| bytes.len() - text.len())
 }
 
@@ -460,7 +464,7 @@ mod tests {
 
     #[test]
     fn nothing_is_empty() {
-        for content in [&b""[..], b"\n \r\n", &gzip(b""), &zstd(b"\n")] {
+        for content in [&b""[..], b"\n \r\n", BYTE_ORDER_MARK, b"\xEF\xBB\xBF\r\n", &gzip(b""), &zstd(b"\n")] {
             check(content, "empty");
         }
     }
