@@ -5,7 +5,7 @@ use std::io::{BufReader, Cursor};
 use std::path::Path;
 
 use unskew::io::{Compression, Framing, Layout, ProblemKind, Record, RecordProblem, RecordWriter, Records};
-use unskew::otlp::Encoding;
+use unskew::otlp::{Encoding, json};
 
 const FRAMINGS: [(Framing, Encoding); 4] = [
     (Framing::JsonLines, Encoding::Json),
@@ -30,6 +30,11 @@ pub fn one(bytes: &[u8]) {
     for item in &items {
         let (position, bytes) = place(item);
         assert!(content[position as usize..].starts_with(bytes));
+    }
+    if framing == Framing::JsonDocument && matches!(content.first(), Some(b'{' | b'[')) && json::check(content).is_ok()
+    {
+        let is_whole = |item: &Item| item.as_ref().map_or(true, |record| record.bytes == content.trim_ascii_end());
+        assert!(items.len() == 1 && is_whole(&items[0]), "one value is one record");
     }
     for size in [1, 2, 7] {
         assert_eq!(pieces(content, layout, longest, size), items, "in pieces of {size}");
