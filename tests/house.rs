@@ -86,7 +86,8 @@ fn every_dependency_has_a_licence_that_deny_toml_allows() {
 /// Paths below the root that a document names: words in back-ticks that look like one.
 fn paths_named(document: &str) -> Vec<String> {
     let quoted = document.split('`').skip(1).step_by(2);
-    let tops = [".ci/", "benches/", "deploy/", "notebooks", "proto/", "sample-traces", "scripts/", "src/", "tests/"];
+    let tops =
+        [".ci/", "benches/", "deploy/", "fuzz", "notebooks", "proto/", "sample-traces", "scripts/", "src/", "tests/"];
     let is_path = |word: &&str| {
         let is_word = word.chars().all(|letter| letter.is_ascii_alphanumeric() || "-_./".contains(letter));
         let is_file = !word.contains('/') && [".md", ".toml"].iter().any(|end| word.ends_with(end));

@@ -1,5 +1,8 @@
 //! What holds whatever the input: its order and its copies decide nothing, and nothing but times is changed.
 
+#[path = "../fuzz/targets/agree.rs"]
+#[allow(dead_code, reason = "the fuzz targets use the rest")]
+mod agree;
 mod common;
 #[path = "invariants/wire.rs"]
 mod wire;

@@ -15,7 +15,7 @@ use crate::otlp::{Encoding, json};
 const FARTHEST: usize = 16 << 20;
 /// White space at the beginning is let go of in pieces of this size.
 const BUFFERED: usize = 64 << 10;
-/// So many lines are looked at when the first is not JSON.
+/// So many lines are looked at where the first does not settle it.
 const LINES_TRIED: usize = 16;
 
 const ZSTD: [u8; 4] = [0x28, 0xB5, 0x2F, 0xFD];
@@ -182,7 +182,7 @@ fn plain(window: &mut Window, size: Option<u64>, within: bool) -> Result<Found, 
 
 /// Looks past white space, however much there is, without holding it.
 fn is_blank(window: &mut Window) -> bool {
-    while window.bytes.trim_ascii().is_empty() {
+    while without_mark(&window.bytes).trim_ascii().is_empty() {
         if window.bytes.len() > BUFFERED {
             window.bytes.clear();
         }
@@ -195,9 +195,13 @@ fn is_blank(window: &mut Window) -> bool {
     false
 }
 
+fn without_mark(bytes: &[u8]) -> &[u8] {
+    bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes)
+}
+
 /// Where JSON would begin, if the first byte of it is there.
 fn json_start(bytes: &[u8]) -> Option<usize> {
-    let text = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes).trim_ascii_start();
+    let text = without_mark(bytes).trim_ascii_start();
     matches!(text.first(), Some(b'{' | b'[')).then(|| bytes.len() - text.len())
 }
 
@@ -207,7 +211,9 @@ fn json_from_start(window: &mut Window) -> Found {
         let text = &window.bytes[start..];
         let line = memchr::memchr(b'\n', text).map(|end| &text[..end]);
         if line.or(window.at_end.then_some(text)).is_some_and(|line| json::check(line).is_ok()) {
-            return Some((Framing::JsonLines, Encoding::Json));
+            let rest = &text[line.unwrap_or(text).len()..];
+            let framing = if goes_over_lines(rest) { Framing::JsonDocument } else { Framing::JsonLines };
+            return Some((framing, Encoding::Json));
         }
         let incomplete = match json::value_end(text) {
             Ok(_) if line.is_some() || window.at_end => return Some((Framing::JsonDocument, Encoding::Json)),
@@ -222,6 +228,19 @@ fn json_from_start(window: &mut Window) -> Found {
             return far.then_some((Framing::JsonDocument, Encoding::Json));
         }
     }
+}
+
+/// Whether a record soon to come takes several lines: what prints JSON for people puts a short one on one line.
+fn goes_over_lines(mut text: &[u8]) -> bool {
+    for _ in 0..LINES_TRIED {
+        text = text.trim_ascii_start();
+        let line = memchr::memchr(b'\n', text).map_or(text, |end| &text[..end]);
+        if json::check(line).is_err() {
+            return json::value_end(text).is_ok_and(|end| end > line.len());
+        }
+        text = &text[line.len()..];
+    }
+    false
 }
 
 /// The byte that follows an opening bracket.
@@ -397,6 +416,8 @@ mod tests {
         check(format!("\u{feff}\r\n{JSON}\r\n").as_bytes(), "None JsonLines Json");
         check(pretty.as_bytes(), "None JsonDocument Json");
         check(format!("{JSON}{JSON}\n").as_bytes(), "None JsonDocument Json");
+        check(format!("{{}}\n{JSON}\n{pretty}").as_bytes(), "None JsonDocument Json");
+        check(b"{}\n{\"cut\":[\n{}\n", "None JsonLines Json");
         check(b"[{\"traceId\":\"1\"}]", "None JsonLines Json");
         check(b"{}", "None JsonLines Json");
         check(&prefixed(PROTO), "None LengthPrefixed Protobuf");
@@ -443,7 +464,7 @@ mod tests {
 
     #[test]
     fn nothing_is_empty() {
-        for content in [&b""[..], b"\n \r\n", &gzip(b""), &zstd(b"\n")] {
+        for content in [&b""[..], b"\n \r\n", BYTE_ORDER_MARK, b"\xEF\xBB\xBF\r\n", &gzip(b""), &zstd(b"\n")] {
             check(content, "empty");
         }
     }

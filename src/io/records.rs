@@ -146,15 +146,19 @@ impl Records {
             Framing::Bare => self.bare(),
         };
         if let Err(error) = advanced {
-            self.is_done = true;
-            let is_compressed = matches!(self.layout.compression, Compression::Gzip | Compression::Zstd);
-            let kind = match error.kind() {
-                io::ErrorKind::UnexpectedEof => ProblemKind::Torn,
-                _ if is_compressed && error.raw_os_error().is_none() => ProblemKind::Corrupt,
-                _ => ProblemKind::Unreadable,
-            };
-            self.fail(position, kind, error.to_string());
+            self.broke_off(position, &error);
         }
+    }
+
+    fn broke_off(&mut self, position: u64, error: &io::Error) {
+        self.is_done = true;
+        let is_compressed = matches!(self.layout.compression, Compression::Gzip | Compression::Zstd);
+        let kind = match error.kind() {
+            io::ErrorKind::UnexpectedEof => ProblemKind::Torn,
+            _ if is_compressed && error.raw_os_error().is_none() => ProblemKind::Corrupt,
+            _ => ProblemKind::Unreadable,
+        };
+        self.fail(position, kind, error.to_string());
     }
 
     fn line(&mut self) -> io::Result<()> {
@@ -236,8 +240,9 @@ impl Records {
                 Ok(more) => more,
                 Err(error) => {
                     // What is torn off is told once, by the error itself.
-                    self.salvage(position, &bytes);
-                    return Err(error);
+                    let torn = self.salvage(position, &bytes);
+                    self.broke_off(torn.unwrap_or(self.stream.position), &error);
+                    return Ok(());
                 }
             };
             if more.is_empty() {
@@ -435,9 +440,14 @@ impl Stream {
         }
     }
 
+    /// At the beginning only. A decompressor may give it in parts, so what turns out to be none is put back.
     fn skip_byte_order_mark(&mut self) -> io::Result<()> {
-        if layout::fill(&mut *self.inner)?.starts_with(b"\xEF\xBB\xBF") {
-            self.consume(3);
+        let mut first = Vec::with_capacity(3);
+        self.take(3, Some(&mut first))?;
+        if first != b"\xEF\xBB\xBF" {
+            self.position = 0;
+            let rest = std::mem::replace(&mut self.inner, Box::new(io::empty()));
+            self.inner = Box::new(io::Cursor::new(first).chain(rest));
         }
         Ok(())
     }
@@ -665,8 +675,24 @@ mod tests {
             let document = Layout { framing: Framing::JsonDocument, ..layout };
             let items: Vec<_> = in_file(broken_off, |path| Records::open(path, document, 100).unwrap().collect());
             assert_eq!(items.iter().filter(|item| item.is_err()).count(), 1, "{compression:?}");
+            let salvaged = pack(b"{\"a\":[1,\n{}\n{\"b\":");
+            check(document, &salvaged[..salvaged.len() - 3], MAX_RECORD, "NotJson at 0\n{}\nTorn at 12");
             let junk = [pack(b"{}\n"), vec![b'?'; 30]].concat();
             check(layout, &junk, MAX_RECORD, "{}\nCorrupt at 3");
+        }
+    }
+
+    #[test]
+    fn a_byte_order_mark_may_come_in_parts() {
+        let layout = Layout { compression: Compression::Gzip, ..PLAIN };
+        for (text, expected) in [
+            (&b"\xEF\xBB\xBF{}\n"[..], "{}"),
+            (b"\xEF\xBB{}\n", "NotJson at 0"),
+            (b"{}\n", "{}"),
+            (b"\xEF", "NotJson at 0"),
+        ] {
+            let parts: Vec<u8> = text.iter().flat_map(|byte| gzip(&[*byte])).collect();
+            check(layout, &parts, MAX_RECORD, expected);
         }
     }
 
