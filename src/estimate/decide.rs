@@ -8,7 +8,7 @@ use rustc_hash::FxHashSet;
 use super::Settings;
 use super::evidence::{Evidence, Side};
 use super::fit::{Fit, fit};
-use super::table::{Part, Table};
+use super::table::{OF_95, Part, Table};
 use crate::clock::{ClockId, ClockMap, ClockModel, ClockState, Knot, Link, LocalTime, ReferenceTime, Segment};
 
 /// What the evidence says of every clock and link.
@@ -44,12 +44,9 @@ pub(super) fn decide(
     let tied = tied(&free, clocks);
     let movable: Vec<bool> = (0..clocks).map(|clock| tied[clock] && reference != Some(clock)).collect();
     let free_table = Table::of(&free, settings.reference);
-    // Per clock and segment.
-    let large = |table: &Table, clock: usize| -> Vec<bool> {
-        table.clocks[clock].iter().map(|part| part.ratio() > DEVIATIONS).collect()
-    };
-    let mut moved: Vec<bool> =
-        (0..clocks).map(|clock| movable[clock] && large(&free_table, clock).contains(&true)).collect();
+    let sure = |clock: usize| free_table.clocks[clock].iter().any(|part| part.ratio() > DEVIATIONS);
+    let mut moved: Vec<bool> = (0..clocks).map(|clock| movable[clock] && sure(clock)).collect();
+    // A clock is let go, or held after all, once.
     let mut released = vec![false; clocks];
     let mut solved = None;
     let mut table = free_table.clone();
@@ -62,6 +59,9 @@ pub(super) fn decide(
             solved = Some(fit);
         }
         let mut next = moved.clone();
+        for clock in (0..clocks).filter(|&clock| moved[clock] && !released[clock]) {
+            next[clock] = table.clocks[clock].iter().any(|part| part.ratio() > OF_95);
+        }
         for clock in out_of_order(&free, &free_table, &table, &moved, &movable) {
             next[clock] = true;
             released[clock] = true;
@@ -72,8 +72,8 @@ pub(super) fn decide(
         moved = next;
     }
     let solved = solved.unwrap_or(free);
-    let decided: Vec<Vec<bool>> =
-        (0..clocks).map(|clock| large(if moved[clock] { &table } else { &free_table }, clock)).collect();
+    let large = |part: &Part| part.ratio() > OF_95;
+    let decided: Vec<Vec<bool>> = table.clocks.iter().map(|parts| parts.iter().map(large).collect()).collect();
     table.admit(&free_table);
     let witnesses = Witnesses::of(&solved, clocks);
     let models = (0..clocks)

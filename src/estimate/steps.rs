@@ -12,7 +12,7 @@ use super::rows::{LinkScale, Observation};
 use super::solve::Block;
 
 /// A curve that runs faster than this, beside its own usual run, is on its way from one offset to another.
-const RUNS_PPM: f64 = 200.0;
+pub(super) const RUNS_PPM: f64 = 200.0;
 
 /// Runs shorter than this many knots may be steps.
 const STEP_KNOTS: usize = 6;

@@ -2,10 +2,11 @@
 
 use super::curves::Break;
 use super::fit::Fit;
+use super::steps::RUNS_PPM;
 use crate::clock::{ClockId, Knot, LocalTime, ReferenceTime, Segment, Step, StepKind};
 
 /// Of a normal distribution, 95 % lie within this many deviations.
-const OF_95: f64 = 1.96;
+pub(super) const OF_95: f64 = 1.96;
 
 /// One knot: its place on the grid, the clock's total offset there, errors it may have, and its local time.
 #[derive(Clone, Debug)]
@@ -53,16 +54,15 @@ impl Table {
     /// With `pinned`, that clock's group has its gauge already; every other group is centred.
     pub(super) fn of(fit: &Fit, pinned: Option<ClockId>) -> Self {
         let clocks = fit.curves.blocks.len();
-        let mut table = Self {
-            clocks: (0..clocks).map(|clock| parts(fit, clock)).collect(),
-            steps: (0..clocks).map(|clock| steps(fit, clock)).collect(),
-        };
+        let clocks: Vec<Vec<Part>> = (0..clocks).map(|clock| parts(fit, clock)).collect();
+        let steps = clocks.iter().enumerate().map(|(clock, parts)| jumps(fit, clock, parts)).collect();
+        let mut table = Self { clocks, steps };
         let pinned_group = pinned.map(|ClockId(clock)| fit.alignment.groups[clock as usize]);
         let mut groups: Vec<u32> = fit.alignment.groups.clone();
         groups.sort_unstable();
         groups.dedup();
         for group in groups.into_iter().filter(|group| Some(*group) != pinned_group) {
-            let members: Vec<usize> = (0..clocks)
+            let members: Vec<usize> = (0..table.clocks.len())
                 .filter(|&clock| fit.alignment.groups[clock] == group && !table.clocks[clock].is_empty())
                 .collect();
             if members.len() > 1 {
@@ -232,52 +232,96 @@ fn median(mut values: Vec<f64>) -> f64 {
     }
 }
 
-/// A clock's breaks that are larger than their own noise, each with its number.
-fn breaks(fit: &Fit, clock: usize) -> impl Iterator<Item = (usize, &Break)> {
-    fit.curves.of_clock[clock].iter().map(|&index| (index, &fit.curves.breaks[index])).filter(move |(index, _)| {
-        let size = fit.curves.values[fit.curves.knots() + index];
-        size.abs() > 3.0 * deviation(fit, *index)
+/// A clock's steps that are larger than their own noise, each with its number.
+fn steps(fit: &Fit, clock: usize) -> impl Iterator<Item = (usize, &Break)> {
+    let of_clock = fit.curves.of_clock[clock].iter().map(|&index| (index, &fit.curves.breaks[index]));
+    of_clock.filter(move |&(index, found)| {
+        found.from == found.to && fit.curves.values[fit.curves.knots() + index].abs() > 3.0 * deviation(fit, index)
     })
 }
 
-/// How unsure the size of a break is, ns.
+/// How unsure the size of a step is, ns.
 fn deviation(fit: &Fit, index: usize) -> f64 {
     let of = |errors: &Vec<f64>| errors[fit.curves.knots() + index].powi(2);
     (fit.errors.iter().map(of).sum::<f64>() / fit.errors.len().max(1) as f64).sqrt()
 }
 
-fn steps(fit: &Fit, clock: usize) -> Vec<Step> {
-    let step = |(index, found): (usize, &Break)| {
-        let deviation = deviation(fit, index);
-        Step {
-            kind: if found.from == found.to { StepKind::Step } else { StepKind::Slew },
-            at: ReferenceTime::from_nanos(fit.grid.time(found.from)),
-            duration_ns: ((found.to - found.from) * fit.grid.spacing_ns).round() as i64,
-            size_ns: size(fit, clock, index).round() as i64,
-            uncertainty_ns: (OF_95 * deviation).ceil() as i64,
-            spans_straddling: 0,
-        }
+/// Steps and slews, in order of time.
+fn jumps(fit: &Fit, clock: usize, parts: &[Part]) -> Vec<Step> {
+    let jump = |kind, from: f64, to: f64, size: f64, deviation: f64| Step {
+        kind,
+        at: ReferenceTime::from_nanos(fit.grid.time(from)),
+        duration_ns: ((to - from) * fit.grid.spacing_ns).round() as i64,
+        size_ns: size.round() as i64,
+        uncertainty_ns: (OF_95 * deviation).ceil() as i64,
+        spans_straddling: 0,
     };
-    breaks(fit, clock).map(step).collect()
+    let step = |(index, found): (usize, &Break)| {
+        let size = fit.curves.values[fit.curves.knots() + index];
+        jump(StepKind::Step, found.from, found.from, size, deviation(fit, index))
+    };
+    let slew = |slew: Slew| jump(StepKind::Slew, slew.from, slew.to, slew.size, slew.deviation);
+    let mut jumps: Vec<Step> = steps(fit, clock).map(step).collect();
+    jumps.extend(slews(parts, fit.grid.spacing_ns).into_iter().map(slew));
+    jumps.sort_unstable_by_key(|jump| jump.at);
+    jumps
 }
 
-/// What a break adds to the offset. The knots may share in a ramp, so the whole curve is asked: what it rises by, less
-/// what it would have risen by as it runs before and after.
-fn size(fit: &Fit, clock: usize, index: usize) -> f64 {
-    const BESIDE: f64 = 4.0;
-    let Break { from, to, .. } = fit.curves.breaks[index];
-    if from == to {
-        return fit.curves.values[fit.curves.knots() + index];
+/// A stretch over which a clock runs away from its usual frequency.
+struct Slew {
+    from: f64,
+    to: f64,
+    size: f64,
+    deviation: f64,
+}
+
+/// Read off the curve, as knots and ramps share in a slew.
+fn slews(parts: &[Part], spacing_ns: f64) -> Vec<Slew> {
+    let excess_ppm = RUNS_PPM * spacing_ns / 1e6;
+    let slope = |pair: &[Point]| (pair[1].offset - pair[0].offset) / (pair[1].place - pair[0].place);
+    let slopes = parts.iter().flat_map(|part| part.points.windows(2).map(slope));
+    let usual = median(slopes.collect()).clamp(-excess_ppm, excess_ppm);
+    let mut slews = Vec::new();
+    for Part { points, .. } in parts {
+        let fast = |pair: usize| {
+            points.get(pair..pair + 2).map(|pair| slope(pair) - usual).filter(|over| over.abs() >= excess_ppm)
+        };
+        let mut first = 0;
+        while first + 1 < points.len() {
+            let Some(over) = fast(first) else {
+                first += 1;
+                continue;
+            };
+            let along = |pair: &usize| fast(*pair).is_some_and(|other| (other > 0.0) == (over > 0.0));
+            let last = first + (first..points.len()).take_while(along).count();
+            let (before, after) = (&points[first.saturating_sub(1)], &points[(last + 1).min(points.len() - 1)]);
+            let size = after.offset - before.offset - usual * (after.place - before.place);
+            let error = |(before, after): (&f32, &f32)| f64::from(after - before).powi(2);
+            let square: f64 = before.errors.iter().zip(&after.errors).map(error).sum();
+            let deviation = (square / before.errors.len().max(1) as f64).sqrt();
+            let (mut from, mut to) = (points[first].place, points[last].place);
+            if last - first >= 3 {
+                // Its ends lie between knots: where its own line meets the lines before and after.
+                let (one, other) = (&points[first + 1], &points[last - 1]);
+                let over = (other.offset - one.offset) / (other.place - one.place) - usual;
+                let come = one.offset - before.offset - usual * (one.place - before.place);
+                from = (one.place - come / over).clamp(before.place, one.place);
+                to = (from + size / over).clamp(other.place, after.place);
+            }
+            if size.abs() > 3.0 * deviation {
+                slews.push(Slew { from, to, size, deviation });
+            }
+            first = last;
+        }
     }
-    let at = |place: f64| fit.curves.at(clock as u32, place);
-    let slope = (at(from) - at(from - BESIDE) + at(to + BESIDE) - at(to)) / (2.0 * BESIDE);
-    at(to) - at(from) - slope * (to - from)
+    slews
 }
 
 fn parts(fit: &Fit, clock: usize) -> Vec<Part> {
     let Some((low, high)) = fit.ranges[clock] else { return Vec::new() };
-    let edges: Vec<f64> = breaks(fit, clock).filter(|(_, b)| b.from == b.to).map(|(_, b)| b.from).collect();
-    let ramps = breaks(fit, clock).filter(|(_, b)| b.from < b.to).flat_map(|(_, b)| [b.from, b.to]);
+    let edges: Vec<f64> = steps(fit, clock).map(|(_, step)| step.from).collect();
+    let of_clock = fit.curves.of_clock[clock].iter().map(|&index| &fit.curves.breaks[index]);
+    let ramps = of_clock.filter(|found| found.from < found.to).flat_map(|ramp| [ramp.from, ramp.to]);
     let mut places: Vec<f64> = (low.ceil() as usize..=high.floor() as usize).map(|knot| knot as f64).collect();
     // No knot stands outside what the clock's readings and spans reach over.
     places.extend([low, high].into_iter().chain(ramps.filter(|place| (low..high).contains(place))));
