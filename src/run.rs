@@ -290,6 +290,9 @@ impl Known {
         let mut findings = edges;
         findings.extend(report::of_oddities(&self.spans, &self.pairing.oddities));
         findings.extend(report::of_times(&self.spans, &self.corrected));
+        let contradictions = self.estimate.contradictions.iter();
+        let contradictions = contradictions.map(|it| (it.dropped, it.others.as_slice(), it.missing_ns));
+        findings.extend(report::of_contradictions(&self.spans, &self.pairing.edges, contradictions));
         findings.extend(self.untrusted());
         findings.sort_unstable();
 

@@ -189,10 +189,134 @@ fn little_evidence_is_a_wide_bound_and_none_is_no_move() {
     let alone = fixed.clock("cron-1");
     assert_eq!((alone.state.as_str(), alone.moved), ("no_evidence", 0));
     assert!(!alone.advice.is_empty());
+    let (truth, knots) = (Truth::of("s5"), fixed.knots());
+    let of = |name: &'static str| knots.iter().filter(move |knot| knot.clock == name);
+    assert_eq!(of("cron-1").count(), 0);
     // The host of one call, 33 ms ahead.
     let once = fixed.clock("cat-2");
     let (offset, bound) = (once.offset_largest_ns.unwrap(), once.uncertainty_ns.unwrap());
     assert!((offset - 33_000_000).abs() <= bound, "{offset} ± {bound}");
+    assert!(of("cat-2").count() > 0);
+    for knot in of("cat-2") {
+        let width = knot.upper.unwrap() - knot.lower.unwrap();
+        assert!(knot.holds(&truth) && width < 50_000_000, "{knot:?}");
+    }
+    // The host behind a queue, 120 ms behind: every message says that it is behind, none how far at the most.
+    let queue = fixed.clock("wrk-1");
+    assert_eq!((queue.state.as_str(), queue.moved, queue.offset_largest_ns), ("no_evidence", 0, None));
+    assert_eq!(queue.verdict, "behind a queue only, at least 102 ms behind: left alone");
+    assert!(of("wrk-1").count() > 20);
+    for knot in of("wrk-1") {
+        assert!(knot.holds(&truth), "{knot:?}");
+        let found = (knot.offset, knot.uncertainty, knot.lower, knot.exchanges);
+        assert_eq!(found, (None, None, None, None));
+        assert!(knot.upper.unwrap() < -100_000_000, "{knot:?}");
+    }
+}
+
+/// A clock's true offset over true time, as measured inside the host.
+struct Truth(Vec<(i64, i64)>);
+
+impl Truth {
+    fn of(scenario: &str) -> BTreeMap<String, Self> {
+        let packed = std::fs::File::open(data(&format!("lab/{scenario}/truth.json.gz"))).unwrap();
+        let truth: serde_json::Value = serde_json::from_reader(flate2::read::GzDecoder::new(packed)).unwrap();
+        let point = |point: &serde_json::Value| (point[0].as_i64().unwrap(), point[1].as_i64().unwrap());
+        let series = |host: &serde_json::Value| Self(host["series"].as_array().unwrap().iter().map(point).collect());
+        truth["hosts"].as_object().unwrap().iter().map(|(name, host)| (name.clone(), series(host))).collect()
+    }
+
+    fn offset(&self, time: i64) -> i64 {
+        let after = self.0.partition_point(|(at, _)| *at <= time);
+        match (after.checked_sub(1).map(|last| self.0[last]), self.0.get(after)) {
+            (Some((from, early)), Some(&(to, late))) => {
+                early + ((late - early) as f64 * (time - from) as f64 / (to - from) as f64).round() as i64
+            }
+            (Some((_, end)), None) | (None, Some(&(_, end))) => end,
+            (None, None) => panic!("a host without a truth"),
+        }
+    }
+}
+
+/// A row of the offsets table.
+#[derive(Clone, Debug)]
+struct Knot {
+    clock: String,
+    time: i64,
+    local: i64,
+    offset: Option<i64>,
+    uncertainty: Option<i64>,
+    lower: Option<i64>,
+    upper: Option<i64>,
+    exchanges: Option<i64>,
+}
+
+impl Fixed {
+    fn knots(&self) -> Vec<Knot> {
+        let file = std::fs::File::open(self.out().join("skew/offsets.parquet")).unwrap();
+        let mut knots = Vec::new();
+        for batch in ParquetRecordBatchReaderBuilder::try_new(file).unwrap().build().unwrap() {
+            let batch = batch.unwrap();
+            let clocks =
+                arrow::compute::cast(batch.column_by_name("clock").unwrap(), &arrow::datatypes::DataType::Utf8);
+            let clocks = clocks.unwrap();
+            let ints = |name: &str| {
+                let column = batch.column_by_name(name).unwrap().as_primitive::<Int64Type>().clone();
+                move |row: usize| column.is_valid(row).then(|| column.value(row))
+            };
+            let (time, local, offset) = (ints("time_unix_nano"), ints("local_unix_nano"), ints("offset_ns"));
+            let (uncertainty, lower, upper) = (ints("uncertainty_ns"), ints("lower_ns"), ints("upper_ns"));
+            let exchanges = ints("exchanges");
+            knots.extend((0..batch.num_rows()).map(|row| Knot {
+                clock: clocks.as_string::<i32>().value(row).to_owned(),
+                time: time(row).unwrap(),
+                local: local(row).unwrap(),
+                offset: offset(row),
+                uncertainty: uncertainty(row),
+                lower: lower(row),
+                upper: upper(row),
+                exchanges: exchanges(row),
+            }));
+        }
+        knots
+    }
+}
+
+impl Knot {
+    /// Whether a clock's true offset from the reference lies between its bounds here.
+    fn holds(&self, truth: &BTreeMap<String, Truth>) -> bool {
+        let of = |name: &str, time: i64| truth[name].offset(time);
+        let time = match self.offset {
+            Some(_) => self.time,
+            None => self.local - of(&self.clock, self.local - of(&self.clock, self.local)),
+        };
+        let true_offset = of(&self.clock, time) - of("lg-1", time);
+        self.lower.is_none_or(|lower| lower <= true_offset) && self.upper.is_none_or(|upper| true_offset <= upper)
+    }
+}
+
+#[test]
+fn the_truth_is_between_the_bounds() {
+    for scenario in ["s1", "s2", "s3", "s4", "s5"] {
+        let fixed = protobuf(scenario);
+        let truth = Truth::of(scenario);
+        let (knots, rest): (Vec<Knot>, Vec<Knot>) = fixed.knots().into_iter().partition(|knot| knot.offset.is_some());
+        assert!(rest.iter().all(|knot| knot.holds(&truth)), "{scenario}: {rest:?}");
+        let missed: Vec<&Knot> = knots.iter().filter(|knot| !knot.holds(&truth)).collect();
+        let share = missed.len() as f64 / knots.len() as f64;
+        check(&format!("{scenario}: knots whose bounds miss the truth, of {}", knots.len()), share, 0.001);
+        let mut widths = Vec::new();
+        for knot in knots.iter().filter(|knot| knot.clock != "lg-1") {
+            let (lower, upper) = (knot.lower.unwrap(), knot.upper.unwrap());
+            let estimate = knot.offset.unwrap();
+            assert!(lower <= estimate && estimate <= upper, "{scenario}: {knot:?}");
+            widths.push(upper - lower);
+        }
+        widths.sort_unstable();
+        let median = widths[widths.len() / 2] as f64 / 1e6;
+        check(&format!("{scenario}: median width of the bounds, ms"), median, 12.0);
+        assert_eq!(fixed.outcome.summary.findings.get("negative_cycle"), None, "{scenario}");
+    }
 }
 
 /// What the Collector wrote of one scenario, each layout by its name and files.

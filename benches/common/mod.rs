@@ -187,6 +187,7 @@ fn model() -> ClockModel {
         group: 0,
         segments: vec![segment],
         steps: Vec::new(),
+        bounds: Vec::new(),
         exchanges: 1,
         neighbours: 1,
     }

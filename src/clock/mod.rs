@@ -9,6 +9,6 @@ mod quantity;
 mod time;
 
 pub use exchange::{CallClass, ClockId, Exchange, Link, Use, WITHOUT_CLIENT};
-pub use model::{Clock, ClockMap, ClockModel, ClockState, Knot, Segment, Step, StepKind};
+pub use model::{Bound, Clock, ClockMap, ClockModel, ClockState, Knot, Segment, Step, StepKind};
 pub use quantity::{ErrorBound, FrequencyError, Offset};
 pub use time::{LocalTime, ReferenceTime};

@@ -25,11 +25,20 @@ pub struct Knot {
     pub offset_ns: i64,
     /// Half-width of the 95 % interval around the estimate, ns.
     pub uncertainty_ns: i64,
-    /// Bounds that always hold, ns; `None` where nothing bounds.
+    /// Bounds that follow from cause before effect alone, ns; `None` where nothing bounds.
     pub lower_ns: Option<i64>,
     pub upper_ns: Option<i64>,
     /// Exchanges nearest to this knot.
     pub exchanges: u32,
+}
+
+/// What holds of a clock's offset at one instant of its own time where no estimate can be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bound {
+    pub local: LocalTime,
+    /// Clock − reference, ns; at least one of the two.
+    pub lower_ns: Option<i64>,
+    pub upper_ns: Option<i64>,
 }
 
 /// The stretch between two steps. A backward step makes the local times of two segments overlap.
@@ -142,6 +151,8 @@ pub struct ClockModel {
     /// In order of reference time; empty when nothing is known.
     pub segments: Vec<Segment>,
     pub steps: Vec<Step>,
+    /// Where messages, or calls that nobody waited for, bound a clock that has no segments; in order of local time.
+    pub bounds: Vec<Bound>,
     /// Exchanges that count, and the clocks they are with.
     pub exchanges: u64,
     pub neighbours: u32,

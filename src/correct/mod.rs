@@ -181,7 +181,7 @@ mod tests {
         let knots = vec![knot(0, 1_000_000), knot(10_000_000_000, 2_000_000)];
         let (from, until) = (ReferenceTime::from_nanos(i64::MIN), ReferenceTime::MAX);
         let segments = vec![Segment { from, until, knots, moved }];
-        ClockModel { state, group: 0, segments, steps: Vec::new(), exchanges: 1, neighbours: 1 }
+        ClockModel { state, group: 0, segments, steps: Vec::new(), bounds: Vec::new(), exchanges: 1, neighbours: 1 }
     }
 
     fn check(state: ClockState, moved: bool, ends: EndHabit, (start, end): (i64, i64), expected: &str) {

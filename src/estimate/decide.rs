@@ -8,6 +8,7 @@ use rustc_hash::FxHashSet;
 use super::Settings;
 use super::evidence::{Evidence, Side};
 use super::fit::{Fit, fit};
+use super::paths::Contradiction;
 use super::table::{OF_95, Part, Table};
 use crate::clock::{ClockId, ClockMap, ClockModel, ClockState, Knot, Link, LocalTime, ReferenceTime, Segment};
 
@@ -18,6 +19,10 @@ pub struct Estimate {
     pub links: Vec<LinkEstimate>,
     /// Exchanges that took no part in the last pass: nobody waited, or they imply a negative delay.
     pub set_aside: FxHashSet<u64>,
+    /// Exchanges whose response took no part in it.
+    pub unanswered: FxHashSet<u64>,
+    /// Readings that cannot all be true.
+    pub contradictions: Vec<Contradiction>,
 }
 
 /// What was found of one link.
@@ -102,6 +107,7 @@ pub(super) fn decide(
                 group: solved.alignment.groups[clock],
                 segments,
                 steps: if tied[clock] { table.steps[clock].clone() } else { Vec::new() },
+                bounds: Vec::new(),
                 exchanges: witnesses.exchanges[clock].len() as u64,
                 neighbours: witnesses.neighbours[clock].len() as u32,
             }
@@ -122,7 +128,10 @@ pub(super) fn decide(
         solved.observations.iter().zip(&solved.used).filter(|(_, used)| **used).map(|(o, _)| o.exchange).collect();
     let set_aside =
         solved.observations.iter().map(|o| o.exchange).filter(|exchange| !taken.contains(exchange)).collect();
-    Estimate { map: ClockMap { models, reference: settings.reference }, links, set_aside }
+    let unused = solved.observations.iter().zip(&solved.used).filter(|(o, used)| o.side != Side::Forward && !**used);
+    let unanswered = unused.map(|(o, _)| o.exchange).collect();
+    let map = ClockMap { models, reference: settings.reference };
+    Estimate { map, links, set_aside, unanswered, contradictions: Vec::new() }
 }
 
 /// Clocks that a two-sided exchange ties to another.

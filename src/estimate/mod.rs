@@ -5,10 +5,13 @@
 //! cannot be seen; a reference, or the median of the clocks, stands in for it.
 
 mod align;
+mod bounds;
 mod curves;
 mod decide;
 mod evidence;
 mod fit;
+mod leeway;
+mod paths;
 mod rows;
 mod solve;
 mod steps;
@@ -16,6 +19,7 @@ mod table;
 
 pub use decide::{Estimate, LinkEstimate};
 pub use evidence::{Evidence, Reading, Side};
+pub use paths::Contradiction;
 
 use crate::clock::{ClockId, LocalTime};
 
@@ -31,5 +35,7 @@ pub struct Settings {
 /// its model must reach; `None` for a clock with none to correct.
 pub fn clocks(evidence: &Evidence, spans: &[Option<(LocalTime, LocalTime)>], settings: &Settings) -> Estimate {
     let fit = fit::fit(evidence, spans, settings.reference, &[]);
-    decide::decide(evidence, spans, settings, fit)
+    let mut estimate = decide::decide(evidence, spans, settings, fit);
+    estimate.contradictions = bounds::bound(evidence, &estimate.unanswered, &mut estimate.map);
+    estimate
 }

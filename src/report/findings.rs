@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use rustc_hash::{FxHashMap, FxHashSet};
 use serde::{Deserialize, Serialize};
 
 use crate::clock::{ClockId, Link, LocalTime, Use};
@@ -165,6 +166,48 @@ fn about(kind: &'static str, span: &Paired) -> Finding {
         ..Finding::default()
     }
 }
+
+/// Exchanges that cannot all be true: the dropped one's id, the others' in order, and by how many ns they cannot.
+pub fn of_contradictions<'a>(
+    spans: &[Paired],
+    edges: &[Edge],
+    contradictions: impl Iterator<Item = (u64, &'a [u64], i64)>,
+) -> Vec<Finding> {
+    let contradictions: Vec<_> = contradictions.collect();
+    let named: FxHashSet<u64> =
+        contradictions.iter().flat_map(|(dropped, others, _)| others.iter().copied().chain([*dropped])).collect();
+    let edges: FxHashMap<u64, &Edge> =
+        edges.iter().map(|edge| (edge.exchange.id, edge)).filter(|(id, _)| named.contains(id)).collect();
+    let name = |edge: &&Edge| {
+        let child = &spans[edge.child as usize].head;
+        format!("{:032x} {:016x}", child.trace.0, child.span.0)
+    };
+    let finding = |(dropped, others, missing): (u64, &[u64], i64)| {
+        let edge = edges.get(&dropped)?;
+        let (parent, child) = (&spans[edge.parent as usize], &spans[edge.child as usize]);
+        let mut names: Vec<String> = others.iter().take(NAMED).filter_map(|other| edges.get(other)).map(name).collect();
+        if others.len() > NAMED {
+            names.push(format!("{} more", others.len() - NAMED));
+        }
+        let names = if names.is_empty() { "the reference".to_owned() } else { names.join(", ") };
+        Some(Finding {
+            parent: Some(parent.head.span.0),
+            parent_clock: Some(parent.clock),
+            before_ns: Some(missing),
+            after_ns: Some(0),
+            action: "not used for bounds",
+            reason: format!(
+                "no offsets make it true together with {names}: two clocks under one key, a step that was not found, or \
+                 a parent that did not cause it"
+            ),
+            ..about("negative_cycle", child)
+        })
+    };
+    contradictions.into_iter().filter_map(finding).collect()
+}
+
+/// Spans named in one finding, at the most.
+const NAMED: usize = 8;
 
 /// Findings about the tree of spans.
 pub fn of_oddities(spans: &[Paired], oddities: &[(u32, Oddity)]) -> Vec<Finding> {

@@ -9,7 +9,7 @@ mod terminal;
 mod traces;
 mod verdict;
 
-pub use findings::{Finding, LinkCounts, Tally, is_inverted, of_edges, of_oddities, of_times};
+pub use findings::{Finding, LinkCounts, Tally, is_inverted, of_contradictions, of_edges, of_oddities, of_times};
 pub use load::load;
 pub use skew::{ClockRow, Skew, clock_rows, exchanges, tables};
 pub use summary::{FileSummary, Summary};

@@ -6,10 +6,11 @@ use anyhow::Result;
 
 use super::findings::{Finding, LinkCounts};
 use super::table::{Metadata, Table};
-use super::verdict::{advice, verdict};
-use crate::clock::{CallClass, Clock, ClockMap, ClockModel, ClockState, Link, LocalTime};
+use super::verdict::{Heard, advice, verdict};
+use crate::clock::{CallClass, Clock, ClockMap, ClockModel, ClockState, Knot, Link, LocalTime};
 use crate::estimate::LinkEstimate;
 use crate::pair::Edge;
+use crate::span::Protocol;
 
 /// One row of the clocks table.
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize)]
@@ -44,7 +45,14 @@ pub struct Skew<'a> {
 
 /// The clocks table's rows, worst first is the reader's business: they stand in order of key.
 pub fn clock_rows(skew: &Skew<'_>) -> Vec<ClockRow> {
-    let row = |((clock, model), &(spans, moved)): ((&Clock, &ClockModel), &(i64, i64))| {
+    let mut by_call = vec![false; skew.clocks.len()];
+    for link in
+        skew.links.keys().filter(|link| skew.classes[link.class as usize].protocol != Protocol::Messaging.name())
+    {
+        (by_call[link.client.0 as usize], by_call[link.server.0 as usize]) = (true, true);
+    }
+    let row = |index: usize| {
+        let (clock, model, (spans, moved)) = (&skew.clocks[index], &skew.map.models[index], skew.spans[index]);
         let knots = || model.segments.iter().flat_map(|segment| &segment.knots);
         let known = model.state != ClockState::NoEvidence;
         let largest = knots().max_by_key(|knot| knot.offset_ns.abs());
@@ -72,11 +80,12 @@ pub fn clock_rows(skew: &Skew<'_>) -> Vec<ClockRow> {
             moved,
             ..ClockRow::default()
         };
-        row.verdict = verdict(&row, clock, model);
+        let heard = if by_call[index] { Heard::OneWay } else { Heard::ByQueue };
+        row.verdict = verdict(&row, clock, model, heard);
         row.advice = advice(clock, model, skew.map.reference.map(|id| skew.clocks[id.0 as usize].name.as_str()));
         row
     };
-    skew.clocks.iter().zip(&skew.map.models).zip(skew.spans).map(row).collect()
+    (0..skew.clocks.len()).map(row).collect()
 }
 
 /// Every skew table but the exchanges: file name and bytes.
@@ -114,35 +123,64 @@ fn clocks(skew: &Skew<'_>, rows: &[ClockRow]) -> Table {
         .text("advice", rows.iter().map(|row| row.advice.as_str()))
 }
 
-/// One row per clock and knot: enough to rebuild the model.
+/// One row of the offsets table.
+#[derive(Clone, Copy, Debug)]
+struct OffsetRow<'a> {
+    clock: &'a str,
+    segment: i64,
+    local_ns: i64,
+    /// `None`: bounds only.
+    knot: Option<Knot>,
+    between: (Option<i64>, Option<i64>),
+    frequency_ppm: Option<f64>,
+}
+
+impl OffsetRow<'_> {
+    /// By the reference; by the clock itself where only bounds are known, as it is left alone.
+    fn time(&self) -> i64 {
+        self.local_ns.saturating_sub(self.knot.map_or(0, |knot| knot.offset_ns))
+    }
+}
+
+fn offset_rows<'a>(clock: &'a Clock, model: &'a ClockModel) -> impl Iterator<Item = OffsetRow<'a>> {
+    let knots = model.segments.iter().zip(0i64..).flat_map(move |(segment, index)| {
+        segment.knots.iter().map(move |knot| OffsetRow {
+            clock: &clock.name,
+            segment: index,
+            local_ns: knot.local.nanos(),
+            knot: Some(*knot),
+            between: (knot.lower_ns, knot.upper_ns),
+            frequency_ppm: (segment.knots.len() > 1).then(|| segment.frequency_ppm_at(knot.local)),
+        })
+    });
+    let bounds = model.bounds.iter().map(move |bound| OffsetRow {
+        clock: &clock.name,
+        segment: 0,
+        local_ns: bound.local.nanos(),
+        knot: None,
+        between: (bound.lower_ns, bound.upper_ns),
+        frequency_ppm: None,
+    });
+    knots.chain(bounds)
+}
+
+/// One row per clock and knot: enough to rebuild the model. Clocks without one have a row where something bounds them.
 fn offsets(skew: &Skew<'_>) -> Table {
-    let knots: Vec<_> = skew
-        .clocks
-        .iter()
-        .zip(&skew.map.models)
-        .flat_map(|(clock, model)| {
-            model.segments.iter().enumerate().flat_map(move |(index, segment)| {
-                segment.knots.iter().map(move |knot| (clock.name.clone(), index as i64, segment, *knot))
-            })
-        })
-        .map(|(clock, index, segment, knot)| {
-            let frequency = (segment.knots.len() > 1).then(|| segment.frequency_ppm_at(knot.local));
-            (clock, index, frequency, knot)
-        })
-        .collect();
-    let reference = |knot: &crate::clock::Knot| knot.local.nanos().saturating_sub(knot.offset_ns);
+    let rows: Vec<OffsetRow<'_>> =
+        skew.clocks.iter().zip(&skew.map.models).flat_map(|(clock, model)| offset_rows(clock, model)).collect();
+    let knot = |value: fn(&Knot) -> i64| rows.iter().map(move |row| row.knot.as_ref().map(value));
     Table::new("offsets")
-        .text("clock", knots.iter().map(|(clock, ..)| clock.as_str()))
-        .ints("segment", knots.iter().map(|(_, index, ..)| *index))
-        .ints("time_unix_nano", knots.iter().map(|(.., knot)| reference(knot)))
-        .ints("local_unix_nano", knots.iter().map(|(.., knot)| knot.local.nanos()))
-        .time("time", knots.iter().map(|(.., knot)| reference(knot)))
-        .maybe_ints("offset_ns", knots.iter().map(|(.., knot)| Some(knot.offset_ns)))
-        .maybe_ints("uncertainty_ns", knots.iter().map(|(.., knot)| Some(knot.uncertainty_ns)))
-        .maybe_ints("lower_ns", knots.iter().map(|(.., knot)| knot.lower_ns))
-        .maybe_ints("upper_ns", knots.iter().map(|(.., knot)| knot.upper_ns))
-        .maybe_doubles("frequency_ppm", knots.iter().map(|(_, _, frequency, _)| *frequency))
-        .maybe_ints("exchanges", knots.iter().map(|(.., knot)| Some(i64::from(knot.exchanges))))
+        .text("clock", rows.iter().map(|row| row.clock))
+        .ints("segment", rows.iter().map(|row| row.segment))
+        .ints("time_unix_nano", rows.iter().map(OffsetRow::time))
+        .ints("local_unix_nano", rows.iter().map(|row| row.local_ns))
+        .time("time", rows.iter().map(OffsetRow::time))
+        .maybe_ints("offset_ns", knot(|knot| knot.offset_ns))
+        .maybe_ints("uncertainty_ns", knot(|knot| knot.uncertainty_ns))
+        .maybe_ints("lower_ns", rows.iter().map(|row| row.between.0))
+        .maybe_ints("upper_ns", rows.iter().map(|row| row.between.1))
+        .maybe_doubles("frequency_ppm", rows.iter().map(|row| row.frequency_ppm))
+        .maybe_ints("exchanges", knot(|knot| i64::from(knot.exchanges)))
 }
 
 fn links(skew: &Skew<'_>) -> Table {

@@ -6,13 +6,32 @@ use crate::clock::{Clock, ClockModel, ClockState, ErrorBound, FrequencyError, Of
 /// A frequency error worth a word: a healthy clock keeps within this.
 const NOTABLE_PPM: f64 = 2.0;
 
-pub(super) fn verdict(row: &ClockRow, clock: &Clock, model: &ClockModel) -> String {
+/// What is known of a clock without a round trip comes this way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Heard {
+    ByQueue,
+    OneWay,
+}
+
+impl Heard {
+    fn words(self) -> &'static str {
+        match self {
+            Self::ByQueue => "behind a queue only",
+            Self::OneWay => "heard one way only",
+        }
+    }
+}
+
+pub(super) fn verdict(row: &ClockRow, clock: &Clock, model: &ClockModel, heard: Heard) -> String {
     let bound = ErrorBound::ns(row.uncertainty_ns.unwrap_or(0));
     let largest = Offset::ahead_ns(row.offset_largest_ns.unwrap_or(0));
     match model.state {
         ClockState::Reference => "the reference".to_owned(),
         ClockState::NoEvidence if clock.untrusted => "its key may hide several clocks: left alone".to_owned(),
-        ClockState::NoEvidence => "no round trip ties it to another clock: left alone".to_owned(),
+        ClockState::NoEvidence => match between(model) {
+            Some(between) => format!("{}, {between}: left alone", heard.words()),
+            None => "no round trip ties it to another clock: left alone".to_owned(),
+        },
         ClockState::WithinUncertainty => format!("agrees within {bound}: left alone"),
         ClockState::Capped => format!("{largest}, more than --max-correction: left alone"),
         ClockState::Corrected => {
@@ -33,6 +52,25 @@ pub(super) fn verdict(row: &ClockRow, clock: &Clock, model: &ClockModel) -> Stri
             }
             words.join(", ")
         }
+    }
+}
+
+/// Where messages put a clock, at all times that they bound it.
+fn between(model: &ClockModel) -> Option<String> {
+    let lowest = model.bounds.iter().map(|bound| bound.lower_ns).min().flatten().map(Offset::ahead_ns);
+    let highest = if model.bounds.iter().any(|bound| bound.upper_ns.is_none()) {
+        None
+    } else {
+        model.bounds.iter().filter_map(|bound| bound.upper_ns).max().map(Offset::ahead_ns)
+    };
+    // At most so far ahead is at least so far behind.
+    match (lowest, highest) {
+        (Some(lowest), Some(highest)) => Some(format!("between {lowest} and {highest}")),
+        (None, Some(highest)) if highest.nanos() < 0 => Some(format!("at least {highest}")),
+        (None, Some(highest)) => Some(format!("at most {highest}")),
+        (Some(lowest), None) if lowest.nanos() < 0 => Some(format!("at most {lowest}")),
+        (Some(lowest), None) => Some(format!("at least {lowest}")),
+        (None, None) => None,
     }
 }
 
