@@ -21,6 +21,9 @@ pub struct Start {
 pub enum Quantum {
     /// Starts are multiples of so many ns; 1 when exact.
     Starts(u32),
+    /// The spans that enter the process start at multiples of so many ns, as a web server reads a coarse clock for
+    /// requests; the others at multiples of `rest`.
+    Entering { quantum: u32, rest: u32 },
     /// Each trace's spans are counted on from a multiple of so many ns, and so all early by the same.
     Anchors(u32),
 }
@@ -28,27 +31,37 @@ pub enum Quantum {
 impl Quantum {
     /// By how much a start may be early, ns; 1 when exact.
     pub fn of_start(self, start: LocalTime) -> u32 {
+        let is_whole = |quantum: u32| start.nanos() % i64::from(quantum) == 0;
         match self {
-            Self::Starts(quantum) if start.nanos() % i64::from(quantum) != 0 => 1,
-            Self::Starts(quantum) | Self::Anchors(quantum) => quantum,
+            Self::Starts(quantum) | Self::Entering { quantum, .. } if is_whole(quantum) => quantum,
+            Self::Entering { rest, .. } if is_whole(rest) => rest,
+            Self::Starts(_) | Self::Entering { .. } => 1,
+            Self::Anchors(quantum) => quantum,
         }
     }
 }
 
-/// A span is begun this soon after its SDK took the time that it counts from: Java takes 0.1 to 0.5 µs. By chance, one
-/// start in a thousand is so near to a whole millisecond, so one alone shows nothing.
+/// A span is begun this soon after its SDK took the time that it counts from: Java takes 0.1 to 0.5 µs.
 const BEGUN_WITHIN_NS: i64 = COARSEST_NS / 1_000;
+
+/// By chance, one start in a thousand is so near to a whole millisecond, so one alone shows nothing.
+const LEAST: u64 = 2;
+
+#[derive(Clone, Default)]
+struct Counts {
+    all: u64,
+    /// Multiples of each quantum.
+    whole: [u64; 3],
+    entering: u64,
+    /// Of those, at a whole millisecond, and just behind one.
+    entering_whole: u64,
+    entering_behind: u64,
+}
 
 /// Per resource, the quantum of its starts, from those of all spans.
 pub fn quanta(resources: usize, starts: impl Iterator<Item = Start>) -> Vec<Quantum> {
     const QUANTA: [i64; 3] = [COARSEST_NS, 1_000, 100];
-    #[derive(Clone, Default)]
-    struct Counts {
-        all: u64,
-        whole: [u64; 3],
-        entering: u64,
-        anchored: u64,
-    }
+    const COARSEST: u32 = COARSEST_NS as u32;
     let is_most = |count: u64, all: u64| count as f64 >= SHARE * all as f64;
     let mut counts = vec![Counts::default(); resources];
     for Start { resource, at, enters } in starts {
@@ -57,17 +70,22 @@ pub fn quanta(resources: usize, starts: impl Iterator<Item = Start>) -> Vec<Quan
         for (count, quantum) in counts.whole.iter_mut().zip(QUANTA) {
             *count += u64::from(at.nanos() % quantum == 0);
         }
-        counts.entering += u64::from(enters);
-        counts.anchored += u64::from(enters && at.nanos().rem_euclid(COARSEST_NS) < BEGUN_WITHIN_NS);
+        if enters {
+            let behind = at.nanos().rem_euclid(COARSEST_NS);
+            counts.entering += 1;
+            counts.entering_whole += u64::from(behind == 0);
+            counts.entering_behind += u64::from(behind > 0 && behind < BEGUN_WITHIN_NS);
+        }
     }
     let quantum = |counts: &Counts| {
-        let whole = counts.whole.iter().zip(QUANTA).find(|(count, _)| is_most(**count, counts.all));
-        match whole {
-            Some((_, COARSEST_NS)) => Quantum::Starts(COARSEST_NS as u32),
-            _ if counts.anchored > 1 && is_most(counts.anchored, counts.entering) => {
-                Quantum::Anchors(COARSEST_NS as u32)
-            }
-            found => Quantum::Starts(found.map_or(1, |(_, quantum)| quantum as u32)),
+        let found = counts.whole.iter().zip(QUANTA).find(|(count, _)| is_most(**count, counts.all));
+        let rest = found.map_or(1, |(_, quantum)| quantum as u32);
+        let enter = |count: u64| count >= LEAST && is_most(count, counts.entering);
+        match rest {
+            COARSEST => Quantum::Starts(COARSEST),
+            _ if enter(counts.entering_behind) => Quantum::Anchors(COARSEST),
+            _ if enter(counts.entering_whole) => Quantum::Entering { quantum: COARSEST, rest },
+            _ => Quantum::Starts(rest),
         }
     };
     counts.iter().map(quantum).collect()
@@ -76,6 +94,18 @@ pub fn quanta(resources: usize, starts: impl Iterator<Item = Start>) -> Vec<Quan
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A web server that reads its clock each millisecond, for requests alone (nginx).
+    #[test]
+    fn only_what_enters_may_be_floored() {
+        let starts = [(5_000_000, true), (7_123_000, false), (9_000_000, true), (9_456_000, false)];
+        let start = |(nanos, enters)| Start { resource: 0, at: LocalTime::from_nanos(nanos), enters };
+        let quanta = quanta(1, starts.into_iter().map(start));
+        assert_eq!(
+            starts.map(|(nanos, _)| quanta[0].of_start(LocalTime::from_nanos(nanos))),
+            [1_000_000, 1_000, 1_000_000, 1_000]
+        );
+    }
 
     fn check(starts: &[i64], expected: u32) {
         let start = |&nanos: &i64| Start { resource: 0, at: LocalTime::from_nanos(nanos), enters: false };
