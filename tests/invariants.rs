@@ -367,3 +367,43 @@ fn corrected_times_keep_their_order_and_ends_come_after_starts() {
         assert!(starts.is_sorted_by_key(|(_, written)| *written), "{clock}: spans change places");
     }
 }
+
+/// All else is measured from the first clock before anything is known; that it is hours off must not matter.
+#[test]
+fn without_a_reference_the_first_clock_may_be_hours_off() {
+    let text = "
+        spans = 4000
+        duration_s = 400
+        [fleet]
+        clocks = 8
+        [clocks]
+        perfect = true
+        [[clocks.given]]
+        host = \"svc01-1\"
+        offset_ms = 36e6
+        [[clocks.given]]
+        host = \"svc02-1\"
+        offset_ms = 5.0
+        steps = [{ at_s = 150.0, ms = 80.0 }]
+    ";
+    // By name the reference of the fleet comes first; called otherwise, it comes last.
+    let mut bytes = fleet(text).protobuf.unwrap();
+    let places: Vec<usize> = memchr::memmem::find_iter(&bytes, b"gateway-1").collect();
+    places.iter().for_each(|&place| bytes[place] = b'z');
+    let folder = tempfile::tempdir().unwrap();
+    let input = folder.path().join("traces.binpb");
+    fs::write(&input, bytes).unwrap();
+    let mut settings = settings(&[input], &folder.path().join("out"), &[Write::Parquet]);
+    settings.reference = None;
+    let outcome = unskew::run::fix(&settings, &mut std::io::empty(), |_| {}).unwrap();
+    for row in &outcome.clocks {
+        let (first, last) = match row.clock.as_str() {
+            "svc01-1" => (36e12, 36e12),
+            "svc02-1" => (5e6, 85e6),
+            _ => (0.0, 0.0),
+        };
+        let off = |found: Option<i64>, truth: f64| (found.unwrap() as f64 - truth).abs();
+        assert!(off(row.offset_first_ns, first) < 3e5 && off(row.offset_last_ns, last) < 3e5, "{row:?}");
+        assert_eq!(row.moved > 0, first != 0.0, "{row:?}");
+    }
+}

@@ -6,7 +6,6 @@
 use std::collections::BTreeMap;
 
 use super::evidence::{Reading, Side};
-use crate::clock::ClockId;
 
 /// Connected clocks, and where they stand before any fitting.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,8 +16,36 @@ pub(super) struct Alignment {
     pub(super) bases: Vec<i64>,
 }
 
-/// Follows the quickest links outwards from each group's root: the reference, or the first clock.
-pub(super) fn align(clocks: usize, readings: &[Reading], reference: Option<ClockId>) -> Alignment {
+/// Follows the quickest links outwards from the clocks that are `anchored` at zero. In a group without any, the median
+/// clock stands at zero: what all of a group are off together must not look like a time of its own.
+pub(super) fn align(clocks: usize, readings: &[Reading], anchored: &[bool]) -> Alignment {
+    let edges = quickest_first(readings);
+    let (groups, mut bases) = spanning_tree(clocks, &edges, &[]);
+    let (trees, anchored_bases) = spanning_tree(clocks, &edges, anchored);
+    let members = |group: u32| (0..clocks).filter(|&clock| groups[clock] == group).collect::<Vec<_>>();
+    for group in (0..clocks as u32).filter(|&clock| groups[clock as usize] == clock) {
+        let members = members(group);
+        match members.iter().find(|&&clock| anchored.get(clock).copied().unwrap_or(false)) {
+            Some(&anchor) => {
+                let of_tree = |clock: &&usize| trees[**clock] == trees[anchor];
+                members
+                    .iter()
+                    .filter(of_tree)
+                    .for_each(|&clock| bases[clock] = anchored_bases[clock] - anchored_bases[anchor]);
+            }
+            None => {
+                let mut sorted: Vec<i64> = members.iter().map(|&clock| bases[clock]).collect();
+                sorted.sort_unstable();
+                let median = sorted[(sorted.len() - 1) / 2];
+                members.iter().for_each(|&clock| bases[clock] -= median);
+            }
+        }
+    }
+    Alignment { groups, bases }
+}
+
+/// Pairs of clocks, each with its usual delay and how far the second clock is ahead, the quickest pair first.
+fn quickest_first(readings: &[Reading]) -> Vec<(i64, u32, u32, i64)> {
     let mut pairs: BTreeMap<(u32, u32), Vec<(i64, i64)>> = BTreeMap::new();
     for reading in readings.iter().filter(|reading| reading.side != Side::Forward) {
         let (client, server) = (reading.link.client.0, reading.link.server.0);
@@ -41,10 +68,20 @@ pub(super) fn align(clocks: usize, readings: &[Reading], reference: Option<Clock
         })
         .collect();
     edges.sort_unstable();
+    edges
+}
 
-    // Kruskal's spanning tree, each clock carrying its offset from its group's representative.
+/// Per clock the first clock of its tree, and how far it is ahead of that (Kruskal). Clocks that are `anchored` agree.
+fn spanning_tree(clocks: usize, edges: &[(i64, u32, u32, i64)], anchored: &[bool]) -> (Vec<u32>, Vec<i64>) {
     let mut parent: Vec<u32> = (0..clocks as u32).collect();
     let mut ahead = vec![0i64; clocks];
+    if let Some(first) = anchored.iter().position(|anchored| *anchored) {
+        parent
+            .iter_mut()
+            .zip(anchored)
+            .filter(|(_, anchored)| **anchored)
+            .for_each(|(parent, _)| *parent = first as u32);
+    }
     let find = |parent: &[u32], ahead: &[i64], clock: u32| {
         let (mut at, mut sum) = (clock, 0i64);
         while parent[at as usize] != at {
@@ -53,7 +90,7 @@ pub(super) fn align(clocks: usize, readings: &[Reading], reference: Option<Clock
         }
         (at, sum)
     };
-    for (_, low, high, difference) in edges {
+    for &(_, low, high, difference) in edges {
         let (low_root, low_ahead) = find(&parent, &ahead, low);
         let (high_root, high_ahead) = find(&parent, &ahead, high);
         if low_root != high_root {
@@ -67,24 +104,13 @@ pub(super) fn align(clocks: usize, readings: &[Reading], reference: Option<Clock
             ahead[child as usize] = of_child;
         }
     }
-    let mut groups = Vec::with_capacity(clocks);
-    let mut bases = Vec::with_capacity(clocks);
-    for clock in 0..clocks as u32 {
-        let (root, offset) = find(&parent, &ahead, clock);
-        groups.push(root);
-        bases.push(offset);
-    }
-    if let Some(ClockId(reference)) = reference {
-        let (group, zero) = (groups[reference as usize], bases[reference as usize]);
-        bases.iter_mut().zip(&groups).filter(|(_, other)| **other == group).for_each(|(base, _)| *base -= zero);
-    }
-    Alignment { groups, bases }
+    (0..clocks as u32).map(|clock| find(&parent, &ahead, clock)).unzip()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::Link;
+    use crate::clock::{ClockId, Link};
 
     fn call(client: u32, server: u32, ahead: i64, delay: i64) -> Reading {
         Reading {
@@ -104,15 +130,24 @@ mod tests {
     #[test]
     fn offsets_add_up_along_the_quickest_links() {
         let calls = [call(0, 1, 500, 10), call(2, 1, -300, 20), call(0, 2, 7_000, 5_000)];
-        let found = align(4, &calls, None);
+        let found = align(4, &calls, &[true, false, false, false]);
         assert_eq!(found.bases, [0, 500, 800, 0]);
         assert_eq!(found.groups, [0, 0, 0, 3]);
-        assert_eq!(align(4, &calls, Some(ClockId(2))).bases, [-800, -300, 0, 0]);
+        assert_eq!(align(4, &calls, &[false, false, true, false]).bases, [-800, -300, 0, 0]);
+        assert_eq!(align(4, &calls, &[]).bases, [-500, 0, 300, 0], "the median clock");
     }
 
     #[test]
     fn a_call_that_nobody_waited_for_does_not_align() {
         let calls = [call(0, 1, 500, 10), call(0, 1, 500, 12), call(0, 1, 90_000, -4)];
-        assert_eq!(align(2, &calls, None).bases, [0, 500]);
+        assert_eq!(align(2, &calls, &[true, false]).bases, [0, 500]);
+    }
+
+    #[test]
+    fn clocks_held_at_zero_agree_and_keep_their_groups() {
+        let calls = [call(0, 1, 9_000, 10), call(0, 2, 9_005, 20), call(3, 4, 70, 10)];
+        let found = align(5, &calls, &[false, true, true, false, true]);
+        assert_eq!(found.bases, [-9_000, 0, 0, -70, 0]);
+        assert_eq!(found.groups, [0, 0, 0, 3, 3]);
     }
 }

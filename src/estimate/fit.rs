@@ -105,11 +105,9 @@ pub(super) fn fit(
     held: &[bool],
 ) -> Fit {
     let clocks = evidence.clocks.len();
-    let mut alignment = align(clocks, &evidence.readings, reference);
-    for (base, _) in alignment.bases.iter_mut().zip(held).filter(|(_, held)| **held) {
-        *base = 0;
-    }
     let is_held = |clock: usize| Some(ClockId(clock as u32)) == reference || held.get(clock).copied().unwrap_or(false);
+    let anchored: Vec<bool> = (0..clocks).map(is_held).collect();
+    let alignment = align(clocks, &evidence.readings, &anchored);
     let grid = grid(evidence, &alignment, spans);
     let mut links: Vec<Link> = evidence.readings.iter().map(|reading| reading.link).collect();
     links.dedup();
