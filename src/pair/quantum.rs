@@ -2,7 +2,10 @@
 
 use crate::clock::LocalTime;
 
-const COARSEST_NS: i64 = 1_000_000;
+const MILLISECOND_NS: i64 = 1_000_000;
+
+/// What starts are floored to, coarsest first. A second is no SDK's habit, but that of a pipeline that drops fractions.
+const QUANTA: [i64; 4] = [1_000_000_000, MILLISECOND_NS, 1_000, 100];
 
 /// Nine starts in ten must be whole: an SDK takes times from its caller now and then.
 const SHARE: f64 = 0.9;
@@ -42,16 +45,17 @@ impl Quantum {
 }
 
 /// A span is begun this soon after its SDK took the time that it counts from: Java takes 0.1 to 0.5 µs.
-const BEGUN_WITHIN_NS: i64 = COARSEST_NS / 1_000;
+const BEGUN_WITHIN_NS: i64 = MILLISECOND_NS / 1_000;
 
-/// By chance, one start in a thousand is so near to a whole millisecond, so one alone shows nothing.
+/// By chance, one start in a thousand is so near to a whole millisecond, and one whole millisecond in a thousand is a
+/// whole second, so one alone shows nothing.
 const LEAST: u64 = 2;
 
 #[derive(Clone, Default)]
 struct Counts {
     all: u64,
     /// Multiples of each quantum.
-    whole: [u64; 3],
+    whole: [u64; QUANTA.len()],
     entering: u64,
     /// Of those, at a whole millisecond, and just behind one.
     entering_whole: u64,
@@ -60,8 +64,7 @@ struct Counts {
 
 /// Per resource, the quantum of its starts, from those of all spans.
 pub fn quanta(resources: usize, starts: impl Iterator<Item = Start>) -> Vec<Quantum> {
-    const QUANTA: [i64; 3] = [COARSEST_NS, 1_000, 100];
-    const COARSEST: u32 = COARSEST_NS as u32;
+    const MILLISECOND: u32 = MILLISECOND_NS as u32;
     let is_most = |count: u64, all: u64| count as f64 >= SHARE * all as f64;
     let mut counts = vec![Counts::default(); resources];
     for Start { resource, at, enters } in starts {
@@ -71,20 +74,24 @@ pub fn quanta(resources: usize, starts: impl Iterator<Item = Start>) -> Vec<Quan
             *count += u64::from(at.nanos() % quantum == 0);
         }
         if enters {
-            let behind = at.nanos().rem_euclid(COARSEST_NS);
+            let behind = at.nanos().rem_euclid(MILLISECOND_NS);
             counts.entering += 1;
             counts.entering_whole += u64::from(behind == 0);
             counts.entering_behind += u64::from(behind > 0 && behind < BEGUN_WITHIN_NS);
         }
     }
     let quantum = |counts: &Counts| {
-        let found = counts.whole.iter().zip(QUANTA).find(|(count, _)| is_most(**count, counts.all));
+        let found = counts
+            .whole
+            .iter()
+            .zip(QUANTA)
+            .find(|&(&count, quantum)| is_most(count, counts.all) && (quantum <= MILLISECOND_NS || count >= LEAST));
         let rest = found.map_or(1, |(_, quantum)| quantum as u32);
         let enter = |count: u64| count >= LEAST && is_most(count, counts.entering);
         match rest {
-            COARSEST => Quantum::Starts(COARSEST),
-            _ if enter(counts.entering_behind) => Quantum::Anchors(COARSEST),
-            _ if enter(counts.entering_whole) => Quantum::Entering { quantum: COARSEST, rest },
+            MILLISECOND.. => Quantum::Starts(rest),
+            _ if enter(counts.entering_behind) => Quantum::Anchors(MILLISECOND),
+            _ if enter(counts.entering_whole) => Quantum::Entering { quantum: MILLISECOND, rest },
             _ => Quantum::Starts(rest),
         }
     };
@@ -122,6 +129,12 @@ mod tests {
         let mut starts = vec![3_000_000; 20];
         starts.push(3_000_001);
         check(&starts, 1_000_000);
+    }
+
+    #[test]
+    fn whole_seconds_are_floored_unless_there_is_but_one() {
+        check(&[5_000_000_000, 7_000_000_000], 1_000_000_000);
+        check(&[5_000_000_000], 1_000_000);
     }
 
     #[test]
