@@ -61,12 +61,12 @@ pub(super) fn decide(
             let fit = fit(evidence, spans, settings.reference, &held);
             let pinned = settings.reference.or_else(|| held.iter().position(|held| *held).map(|c| ClockId(c as u32)));
             table = Table::of(&fit, pinned);
-            table.admit(&free_table);
             solved = Some(fit);
         }
         let mut next = moved.clone();
         for clock in (0..clocks).filter(|&clock| moved[clock] && !released[clock]) {
-            next[clock] = table.clocks[clock].iter().any(|part| part.ratio() > OF_95);
+            next[clock] = table.clocks[clock].iter().any(|part| part.ratio() > OF_95)
+                && !table.is_mostly_taken(clock, &free_table);
         }
         for clock in out_of_order(&free, &free_table, &table, &moved, &movable) {
             next[clock] = true;
@@ -80,6 +80,7 @@ pub(super) fn decide(
     let solved = solved.unwrap_or(free);
     let large = |part: &Part| part.ratio() > OF_95;
     let decided: Vec<Vec<bool>> = table.clocks.iter().map(|parts| parts.iter().map(large).collect()).collect();
+    table.admit(&free_table);
     let witnesses = Witnesses::of(&solved, clocks);
     let models = (0..clocks)
         .map(|clock| {
