@@ -224,3 +224,20 @@ fn children_that_outlive_their_parents_by_seconds_are_no_skew() {
     let adservice = fixed.clock("adservice");
     assert!(adservice.uncertainty_ns.unwrap() < 2_000_000, "{adservice:?}");
 }
+
+/// A clean minute, one service's times without their fractions.
+#[test]
+fn whole_seconds_are_told_and_not_taken_for_skew() {
+    let csv = String::from_utf8(unpacked("nezha/2022-08-23_13_21_trace.csv.zst")).unwrap();
+    let mut spans = nezha::spans(&csv);
+    for span in spans.iter_mut().filter(|span| span.resource["service.name"] == "currencyservice") {
+        for time in [&mut span.start_ns, &mut span.end_ns] {
+            *time -= *time % 1_000_000_000;
+        }
+    }
+    let fixed = fix(&otlp::lines(&spans), Some("frontend"));
+    fixed.check_left_alone();
+    let row = fixed.clock("currencyservice");
+    assert!(row.verdict.ends_with("its starts are whole seconds"), "{row:?}");
+    assert!(row.advice.contains("finer units"), "{row:?}");
+}
