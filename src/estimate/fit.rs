@@ -111,8 +111,7 @@ pub(super) fn fit(
     let grid = grid(evidence, &alignment, spans);
     let mut links: Vec<Link> = evidence.readings.iter().map(|reading| reading.link).collect();
     links.dedup();
-    let place = |clock: u32, local: i64| grid.place(alignment.bases[clock as usize], local);
-    let mut observations = observe(&evidence.readings, &links, &alignment.bases, place);
+    let mut observations = observe(&evidence.readings, &links, &alignment, &grid);
     let ranges: Vec<_> = ranges(clocks, &observations, spans, &alignment, &grid)
         .into_iter()
         .enumerate()
@@ -126,7 +125,7 @@ pub(super) fn fit(
     let loose: Vec<bool> = links.iter().map(|link| protocol(link).ends_with(WITHOUT_CLIENT)).collect();
 
     // Steps first: breaks that a freely bending solve asks for, until it asks for no more.
-    let mut breaks: Vec<Break> = Vec::new();
+    let mut breaks = jumps(&alignment, &grid);
     let mut work;
     let mut searches = 0;
     loop {
@@ -146,6 +145,19 @@ pub(super) fn fit(
     let errors = work.system().errors(DRAWS);
     let Work { curves, used, asymmetries, .. } = work;
     Fit { alignment, grid, curves, links, observations, used, asymmetries, errors, ranges }
+}
+
+/// Breaks for the jumps that were taken off the readings.
+fn jumps(alignment: &Alignment, grid: &Grid) -> Vec<Break> {
+    let of_clock = |(clock, stretches): (usize, &Vec<super::jumps::Stretch>)| {
+        let one = |pair: &[super::jumps::Stretch]| {
+            let at = grid.place(0, pair[1].from);
+            let jump_ns = pair[1].base.saturating_sub(pair[0].base);
+            Break { clock: clock as u32, from: at, to: at, size: pair[1].unsure, least: 0.0, jump_ns }
+        };
+        stretches.windows(2).map(one).collect::<Vec<_>>()
+    };
+    alignment.stretches.iter().enumerate().flat_map(of_clock).collect()
 }
 
 /// Their number makes a deviation right to one part in eleven.
@@ -291,11 +303,10 @@ fn guard(observations: &[Observation], used: &mut [bool], scales: &[LinkScale], 
 }
 
 fn grid(evidence: &Evidence, alignment: &Alignment, spans: &[Option<(LocalTime, LocalTime)>]) -> Grid {
-    let base = |clock: ClockId| alignment.bases[clock.0 as usize];
     let mut times: Vec<i64> = evidence
         .readings
         .iter()
-        .map(|reading: &Reading| reading.request_sent.saturating_sub(base(reading.link.client)))
+        .map(|reading: &Reading| reading.request_sent.saturating_sub(alignment.bases_of(reading)[0]))
         .collect();
     if times.is_empty() {
         let of = |(clock, span): (usize, &Option<(LocalTime, LocalTime)>)| {
@@ -333,7 +344,9 @@ fn ranges(
     }
     let stretch = STRETCH_S * 1e9 / grid.spacing_ns;
     for (clock, range) in ranges.iter_mut().enumerate() {
-        if let (Some((low, high)), Some(Some((first, last)))) = (range, spans.get(clock)) {
+        // By the raw times of a clock that jumps its spans may lie hours away.
+        let spans = spans.get(clock).filter(|_| alignment.stretches[clock].len() < 2);
+        if let (Some((low, high)), Some(Some((first, last)))) = (range, spans) {
             let first = grid.place(alignment.bases[clock], first.nanos());
             let last = grid.place(alignment.bases[clock], last.nanos());
             *low = low.min(first.max(*low - stretch));
