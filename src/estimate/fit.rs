@@ -56,6 +56,11 @@ const LEAST_SPACING_S: f64 = 0.25;
 /// Above this many unknowns knots stand further apart, so that time and memory stay in proportion to the clocks.
 const UNKNOWNS: f64 = 150_000.0;
 
+/// Nor are there more than so many for each reading: days of a few calls an hour have nothing to say of seconds. (With
+/// two none of the fleets of `tests/accuracy.rs` has other knots than without; a device watched for 48 h takes a fifth
+/// of the time.)
+const PER_READING: f64 = 2.0;
+
 /// One pass: its windows in seconds (fewer where knots stand closer), and whether readings that imply a negative delay are set aside and rows far from
 /// the model count less. Neither before slews are followed: a model that lags calls good readings violations
 /// (ESTIMATOR.md, second prototype, 2).
@@ -318,7 +323,9 @@ fn grid(evidence: &Evidence, alignment: &Alignment, spans: &[Option<(LocalTime, 
     let (first, last) = (times.first().copied().unwrap_or(0), times.last().copied().unwrap_or(0));
     let seconds = last.saturating_sub(first) as f64 / 1e9;
     let dense = (seconds / KNOTS).clamp(LEAST_SPACING_S, SPACING_S);
-    let spacing_s = (seconds * evidence.clocks.len() as f64 / UNKNOWNS).max(dense);
+    let unknowns = UNKNOWNS.min(PER_READING * evidence.readings.len() as f64);
+    let sparse = (seconds * evidence.clocks.len() as f64 / unknowns).min(seconds / KNOTS);
+    let spacing_s = (seconds * evidence.clocks.len() as f64 / UNKNOWNS).max(dense).max(sparse);
     // Spans may begin before the first exchange; places are never negative.
     Grid { epoch: first.saturating_sub((STRETCH_S * 1e9) as i64), spacing_ns: spacing_s * 1e9 }
 }

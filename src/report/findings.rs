@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use rustc_hash::{FxHashMap, FxHashSet};
 use serde::{Deserialize, Serialize};
 
-use crate::clock::{ClockId, Link, LocalTime, Use};
+use crate::clock::{ClockId, ClockModel, Link, LocalTime, Step, StepKind, Use};
 use crate::correct::{Corrected, Correction};
 use crate::pair::{Edge, EdgeKind, Oddity, Paired, Pairing, Standing};
 use crate::span::SpanHead;
@@ -228,8 +228,29 @@ pub fn of_oddities(spans: &[Paired], oddities: &[(u32, Oddity)]) -> Vec<Finding>
     findings
 }
 
-/// Findings about single spans' times.
-pub fn of_times(spans: &[Paired], corrected: &[Corrected]) -> Vec<Finding> {
+/// Why a span ends before it starts: the step back of its clock that lies between, or none.
+fn backwards(corrected: &Corrected, model: &ClockModel) -> String {
+    let between = |step: &&Step| {
+        let at = step.at.nanos();
+        step.kind == StepKind::Step && step.size_ns < 0 && corrected.start < at && at <= corrected.end
+    };
+    match model.steps.iter().find(between) {
+        Some(step) => format!(
+            "it ends before it starts: its clock stepped by {} ms at {} ns, while it lasted; each end is placed by its \
+             own side of that",
+            step.size_ns as f64 / 1e6,
+            step.at.nanos()
+        ),
+        None => {
+            "it ends before it starts, and no step of its clock explains it: inside its parent, if that waited for \
+                 it, otherwise at its start"
+                .to_owned()
+        }
+    }
+}
+
+/// Findings about single spans' times. `models` are the clocks', by id.
+pub fn of_times(spans: &[Paired], corrected: &[Corrected], models: &[ClockModel]) -> Vec<Finding> {
     const YEAR_2000: i64 = 946_684_800_000_000_000;
     const DAY: i64 = 86_400_000_000_000;
     // A copy is a finding of its own; what else is wrong with it is told once.
@@ -257,7 +278,7 @@ pub fn of_times(spans: &[Paired], corrected: &[Corrected]) -> Vec<Finding> {
                 before_ns: Some(start - end),
                 after_ns: Some(0),
                 action: if corrected.correction == Correction::Recovered { "recovered" } else { "none" },
-                reason: "it ends before it starts: its clock stepped back meanwhile, or its end is wrong".to_owned(),
+                reason: backwards(corrected, &models[span.clock.0 as usize]),
                 ..about("end_before_start", span)
             });
         }
