@@ -133,7 +133,8 @@ fn six_nodes_are_where_they_were_reported() {
             }
         }
         let (one, other) = (found("svc03-1"), found("svc03-2"));
-        assert!((one.0 - other.0).abs() <= one.1 + other.1, "{}: {one:?} and {other:?}", case.what);
+        // Reported 0.239 ms apart.
+        assert!((one.0 - other.0 - 0.239).abs() <= one.1 + other.1, "{}: {one:?} and {other:?}", case.what);
     }
     missed.dedup_by_key(|(seed, _)| *seed);
     assert!(missed.len() <= 1, "{missed:?}");
