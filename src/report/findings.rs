@@ -228,11 +228,17 @@ pub fn of_oddities(spans: &[Paired], oddities: &[(u32, Oddity)]) -> Vec<Finding>
     findings
 }
 
-/// Why a span ends before it starts: the step back of its clock that lies between, or none.
-fn backwards(corrected: &Corrected, model: &ClockModel) -> String {
+/// A step is known to this, ns: a short span beside it may have been where it was.
+const NEAR_STEP_NS: i64 = 500_000_000;
+
+/// Why a span ends before it starts: the step back of its clock by which its ends were parted, or none.
+fn backwards(head: &SpanHead, corrected: &Corrected, model: &ClockModel) -> String {
+    let parted = (corrected.end - corrected.start).saturating_add(head.start - head.end);
     let between = |step: &&Step| {
         let at = step.at.nanos();
-        step.kind == StepKind::Step && step.size_ns < 0 && corrected.start < at && at <= corrected.end
+        let near = corrected.start - NEAR_STEP_NS < at && at <= corrected.end + NEAR_STEP_NS;
+        let alike = parted.saturating_add(step.size_ns).abs() <= step.uncertainty_ns - step.size_ns / 10;
+        step.kind == StepKind::Step && step.size_ns < 0 && near && alike
     };
     match model.steps.iter().find(between) {
         Some(step) => format!(
@@ -278,7 +284,7 @@ pub fn of_times(spans: &[Paired], corrected: &[Corrected], models: &[ClockModel]
                 before_ns: Some(start - end),
                 after_ns: Some(0),
                 action: if corrected.correction == Correction::Recovered { "recovered" } else { "none" },
-                reason: backwards(corrected, &models[span.clock.0 as usize]),
+                reason: backwards(&span.head, corrected, &models[span.clock.0 as usize]),
                 ..about("end_before_start", span)
             });
         }
