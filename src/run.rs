@@ -308,11 +308,13 @@ impl Known {
         findings.sort_unstable();
 
         let mut spans = vec![(0, 0); models.len()];
+        let mut finer = vec![false; models.len()];
         for ((span, corrected), read) in self.spans.iter().zip(&self.corrected).zip(&self.dump.spans) {
             if span.standing != Standing::Duplicate {
                 let counts = &mut spans[span.clock.0 as usize];
                 counts.0 += 1;
                 counts.1 += i64::from(corrected.offset_ns != 0 && !read.marked);
+                finer[span.clock.0 as usize] |= span.quantum_ns < 1_000_000_000;
             }
         }
         let services = self.dump.attribute("service.name");
@@ -325,6 +327,7 @@ impl Known {
             findings: &findings,
             services: &services,
             spans: &spans,
+            in_seconds: &spans.iter().zip(finer).map(|(spans, finer)| spans.0 > 0 && !finer).collect::<Vec<_>>(),
         };
         let rows = report::clock_rows(&skew);
         let folder = out.join("skew");

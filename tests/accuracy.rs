@@ -81,8 +81,13 @@ const ROWS: [Row; 13] = [
     Row { scenario: "perfect", held: &[NothingMoves, InversionsLeft { share: 0.0 }], open: &[] },
 ];
 
-/// Of the 95 % interval, over all cells of clocks and minutes of all fleets: at least, at most, and no scenario below.
+/// Of the 95 % interval, over all cells of clocks and minutes of all fleets: at least, at most; and what no scenario
+/// should be below.
 const COVERAGE: [f64; 3] = [0.92, 0.98, 0.88];
+
+/// Coverage is measured on fleets of its own, each with another seed, so that no two share their links: within a fleet
+/// the errors of all clocks are much the same draw of a few asymmetries.
+const COVERAGE_SEEDS: std::ops::Range<u64> = 101..104;
 
 impl Limit {
     fn holds(self, seeds: &[Score]) -> bool {
@@ -198,6 +203,42 @@ subtracted. *Floor*: what a solve is left with that knows every link's base dela
 in which the stated 95 % interval holds the truth.
 ";
 
+struct Covered {
+    holds: bool,
+    text: String,
+}
+
+/// How often the stated interval holds the truth, over all scenarios in which clocks are wrong.
+fn coverage(named: &[&str]) -> Covered {
+    let (mut covered, mut cells, mut fleets) = (0, 0, 0);
+    let mut below = Vec::new();
+    let wrong = ROWS.iter().enumerate().filter(|(_, row)| row.scenario != "perfect");
+    for (index, row) in wrong.filter(|(_, row)| named.is_empty() || named.contains(&row.scenario)) {
+        let mut of_row = (0, 0);
+        for seed in COVERAGE_SEEDS {
+            let found = measure(row.scenario, seed + 3 * index as u64).coverage;
+            of_row = (of_row.0 + found.covered, of_row.1 + found.cells);
+            fleets += 1;
+        }
+        (covered, cells) = (covered + of_row.0, cells + of_row.1);
+        let share = of_row.0 as f64 / of_row.1.max(1) as f64;
+        if share < COVERAGE[2] {
+            below.push(format!("{} {:.1} %", row.scenario, 100.0 * share));
+        }
+    }
+    let share = covered as f64 / cells.max(1) as f64;
+    let [least, most, of_scenario] = COVERAGE.map(|part| 100.0 * part);
+    let below = if below.is_empty() { "none".to_owned() } else { below.join(", ") };
+    Covered {
+        holds: (COVERAGE[0]..=COVERAGE[1]).contains(&share) || !named.is_empty(),
+        text: format!(
+            "coverage: {:.1} % of {cells} clock-minutes of {fleets} more fleets (held: {least} to {most} %); scenarios \
+             below {of_scenario} %, at which is aimed: {below}",
+            100.0 * share,
+        ),
+    }
+}
+
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let seeds = arguments.iter().position(|argument| argument == "--seeds").map_or(3, |place| {
@@ -214,21 +255,13 @@ fn main() -> ExitCode {
 
     let (mut passed, mut failed) = (0, 0);
     let (mut table, mut limits) = (String::new(), String::new());
-    let mut cells = (0, 0);
-    let mut scenarios_below = Vec::new();
     println!("{HEAD}");
     for row in ROWS.iter().filter(|row| named.is_empty() || named.contains(&row.scenario)) {
         let scores: Vec<Score> = (1..=seeds).map(|seed| measure(row.scenario, seed)).collect();
-        let mut of_row = (0, 0);
         for (seed, score) in (1..).zip(&scores) {
             let line = line(row.scenario, &format!("{seed}"), score);
             println!("{line}");
             let _ = writeln!(table, "{line}");
-            of_row = (of_row.0 + score.coverage.covered, of_row.1 + score.coverage.cells);
-        }
-        cells = (cells.0 + of_row.0, cells.1 + of_row.1);
-        if of_row.1 > 0 && (of_row.0 as f64) < COVERAGE[2] * of_row.1 as f64 {
-            scenarios_below.push(row.scenario);
         }
         for limit in row.held {
             let (scenario, text) = (row.scenario, limit.text());
@@ -248,20 +281,17 @@ fn main() -> ExitCode {
             let _ = writeln!(limits, "- {scenario}: {text}: {reached}");
         }
     }
-    let share = cells.0 as f64 / cells.1.max(1) as f64;
-    let below = if scenarios_below.is_empty() { "none".to_owned() } else { scenarios_below.join(", ") };
-    let coverage = format!(
-        "coverage over all: {:.1} % of {} clock-minutes (aim {} to {} %); scenarios below {} %: {below}",
-        100.0 * share,
-        cells.1,
-        100.0 * COVERAGE[0],
-        100.0 * COVERAGE[1],
-        100.0 * COVERAGE[2],
-    );
-    println!("open   {coverage}");
+    let coverage = coverage(&named);
+    println!("{}", coverage.text);
+    if coverage.holds {
+        passed += 1;
+    } else {
+        failed += 1;
+        println!("FAILED coverage");
+    }
     if arguments.iter().any(|argument| argument == "--table") {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/accuracy/README.md");
-        std::fs::write(path, format!("{INTRODUCTION}\n{HEAD}\n{table}\n{limits}- {coverage}\n")).unwrap();
+        std::fs::write(path, format!("{INTRODUCTION}\n{HEAD}\n{table}\n{limits}- {}\n", coverage.text)).unwrap();
     }
     let result = if failed == 0 { "ok" } else { "FAILED" };
     println!("test result: {result}. {passed} passed; {failed} failed");

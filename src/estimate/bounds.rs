@@ -71,6 +71,22 @@ pub(super) fn bound(evidence: &Evidence, unanswered: &FxHashSet<u64>, map: &mut 
     found.contradictions
 }
 
+/// An interval that the estimate states is no wider than what bounds allow: a clock of one call has an estimate whose
+/// slope nothing tells, and bounds that say how far it can be off all the same (lab s5: ± 6.4 s and 21 ms). Only against
+/// a reference: where a group has none, its bounds are against a clock that may be off itself.
+pub(super) fn narrow(map: &mut ClockMap) {
+    let Some(reference) = map.reference else { return };
+    let group = map.model(reference).group;
+    for model in map.models.iter_mut().filter(|model| model.group == group) {
+        for knot in model.segments.iter_mut().flat_map(|segment| &mut segment.knots) {
+            if let (Some(lower), Some(upper)) = (knot.lower_ns, knot.upper_ns) {
+                let furthest = upper.saturating_sub(knot.offset_ns).max(knot.offset_ns.saturating_sub(lower));
+                knot.uncertainty_ns = knot.uncertainty_ns.min(furthest);
+            }
+        }
+    }
+}
+
 /// A clock's residual during one cell of its own time. Of a clock at zero there is one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Node {

@@ -73,7 +73,8 @@ pub(super) fn decide(
         }
         let mut next = moved.clone();
         for clock in (0..clocks).filter(|&clock| moved[clock] && !released[clock]) {
-            next[clock] = table.clocks[clock].iter().any(|part| part.ratio() > OF_95);
+            next[clock] = table.clocks[clock].iter().any(|part| part.ratio() > OF_95)
+                && !table.is_mostly_taken(clock, &free_table);
         }
         for clock in out_of_order(&free, &free_table, &table, &moved, &movable) {
             next[clock] = true;

@@ -129,12 +129,19 @@ pub(super) fn fit(
     let protocol = |link: &Link| evidence.classes[link.class as usize].protocol.as_str();
     let loose: Vec<bool> = links.iter().map(|link| protocol(link).ends_with(WITHOUT_CLIENT)).collect();
 
+    let mut blurred = vec![0.0f64; links.len()];
+    for observation in observations.iter().filter(|o| o.floored_variance >= WHOLE_SECONDS) {
+        let blurred = &mut blurred[observation.link as usize];
+        *blurred = blurred.max(observation.floored_variance.sqrt());
+    }
+
     // Steps first: breaks that a freely bending solve asks for, until it asks for no more.
     let mut breaks = jumps(&alignment, &grid);
     let mut work;
     let mut searches = 0;
     loop {
-        work = Work::new(Curves::new(&knots, breaks.clone(), kinds), observations.len(), &grid, &kind_of, &loose);
+        let curves = Curves::new(&knots, breaks.clone(), kinds);
+        work = Work::new(curves, observations.len(), &grid, &kind_of, (&loose, &blurred));
         for pass in PASSES.iter().filter(|pass| !pass.guard) {
             work.pass(pass, &mut observations, links.len());
         }
@@ -165,6 +172,10 @@ fn jumps(alignment: &Alignment, grid: &Grid) -> Vec<Break> {
     alignment.stretches.iter().enumerate().flat_map(of_clock).collect()
 }
 
+/// In whole seconds the end of a span is floored on its own, so that δ is wrong as well and picking by it is no longer
+/// fair: no average makes up for it, ns².
+const WHOLE_SECONDS: f64 = 1e18 / 12.0;
+
 /// Their number makes a deviation right to one part in eleven.
 const DRAWS: u64 = 64;
 
@@ -186,10 +197,18 @@ struct Work<'a> {
     kind_of: &'a [usize],
     /// Per link: its calls are seen without their client span.
     loose: &'a [bool],
+    /// Per link: by how much whole seconds may have shifted all of its calls, ns.
+    blurred: &'a [f64],
 }
 
 impl<'a> Work<'a> {
-    fn new(curves: Curves, observations: usize, grid: &Grid, kind_of: &'a [usize], loose: &'a [bool]) -> Self {
+    fn new(
+        curves: Curves,
+        observations: usize,
+        grid: &Grid,
+        kind_of: &'a [usize],
+        (loose, blurred): (&'a [bool], &'a [f64]),
+    ) -> Self {
         let bend = WANDER * (grid.spacing_ns / 10e9).sqrt() * grid.spacing_ns;
         let mut ridge = vec![LOOSE; curves.values.len()];
         for (ridge, found) in ridge[curves.knots()..].iter_mut().zip(&curves.breaks) {
@@ -208,6 +227,7 @@ impl<'a> Work<'a> {
             spacing_ns: grid.spacing_ns,
             kind_of,
             loose,
+            blurred,
             curves,
         }
     }
@@ -237,10 +257,10 @@ impl<'a> Work<'a> {
         self.asymmetry_weights = self
             .scales
             .iter()
-            .zip(self.loose)
-            .map(|(scale, loose)| {
+            .zip(self.loose.iter().zip(self.blurred))
+            .map(|(scale, (loose, blurred))| {
                 let part = if *loose { ASYMMETRY_WITHIN } else { ASYMMETRY };
-                (part * scale.delay / 2.0).max(1e3).powi(-2)
+                (part * scale.delay / 2.0).max(1e3).hypot(*blurred).powi(-2)
             })
             .collect();
         let width = pass.window_s * 1e9 / self.spacing_ns.max(SPACING_S * 1e9);

@@ -89,10 +89,15 @@ struct Sample {
     within: i64,
 }
 
+/// Whole seconds are no witnesses of steps of a second.
+fn is_fine(reading: &Reading) -> bool {
+    f64::from(reading.client_quantum_ns.max(reading.server_quantum_ns)) < LEAST_NS / 10.0
+}
+
 /// Gives the clocks of groups in which one jumps a stretch for each time between two jumps.
 pub(super) fn find(alignment: &mut Alignment, readings: &[Reading], anchored: &[bool]) {
     let calls: Vec<&Reading> =
-        readings.iter().filter(|r| r.side != Side::Forward && r.round_trip_delay_ns() >= 0).collect();
+        readings.iter().filter(|r| r.side != Side::Forward && r.round_trip_delay_ns() >= 0 && is_fine(r)).collect();
     let groups = groups_that_jump(alignment, &calls);
     if groups.is_empty() {
         return;

@@ -38,5 +38,6 @@ pub fn clocks(evidence: &Evidence, spans: &[Option<(LocalTime, LocalTime)>], set
     let fit = fit::fit(evidence, spans, settings.reference, &[]);
     let mut estimate = decide::decide(evidence, spans, settings, fit);
     estimate.contradictions = bounds::bound(evidence, &estimate.unanswered, &mut estimate.map);
+    bounds::narrow(&mut estimate.map);
     estimate
 }

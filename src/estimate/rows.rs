@@ -345,8 +345,7 @@ fn push_average(rows: &mut Rows, floored: &[usize], observations: &[Observation]
         floored.iter().map(of).sum::<f64>() / total
     };
     let residual = mean(&|o| (o.out(curves) - o.back(curves)) / 2.0 - o.floored_by);
-    let spread = (scale.jitter_out * scale.jitter_out + scale.jitter_back * scale.jitter_back) / 4.0;
-    let variance = 1.0 / total + spread / floored.len() as f64 + 1e6;
+    let variance = 1.0 / total + 1e6;
     let (client, server) = (observations[first].client, observations[first].server);
     let mut terms = Vec::with_capacity(4);
     curves.terms(server, mean(&|o| (o.received + o.responded) / 2.0), 1.0, &mut terms);

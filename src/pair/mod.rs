@@ -6,7 +6,7 @@
 
 mod quantum;
 
-use quantum::quanta;
+use quantum::{Start, quanta};
 
 use std::cmp::Reverse;
 
@@ -101,15 +101,13 @@ pub fn pair(spans: &mut [Paired], links: &[(u32, TraceId, SpanId)], services: &[
     // The index comes last: of byte-equal copies the first in the input is written.
     order.par_sort_unstable_by_key(|&index| (key(&spans[index as usize]), index));
     let (mut oddities, copies) = mark_copies(spans, &order);
-    find_quanta(spans, services.len());
 
-    let spans: &[Paired] = spans;
     let mut links = links.to_vec();
     links.sort_unstable_by_key(|&(span, trace, target)| {
         let head = &spans[span as usize].head;
         (head.trace, head.span, trace, target, span)
     });
-    let tree = Tree { spans, order: &order, services };
+    let tree = Tree { spans: &*spans, order: &order, services };
     let mut found: Vec<Found> = order
         .chunk_by(|&left, &right| spans[left as usize].head.trace == spans[right as usize].head.trace)
         .collect::<Vec<_>>()
@@ -133,6 +131,11 @@ pub fn pair(spans: &mut [Paired], links: &[(u32, TraceId, SpanId)], services: &[
         }));
         oddities.extend(own.oddities);
         own.parents.into_iter().for_each(|(child, parent)| parents[child as usize] = Some(parent));
+    }
+    find_quanta(spans, &parents, services.len());
+    for Edge { parent, child, exchange, .. } in &mut edges {
+        exchange.client_quantum_ns = spans[*parent as usize].quantum_ns;
+        exchange.server_quantum_ns = spans[*child as usize].quantum_ns;
     }
     oddities.sort_unstable_by_key(|&(span, what)| {
         let head = &spans[span as usize].head;
@@ -196,13 +199,16 @@ struct Found {
 }
 
 /// Copies do not count: how often a record was delivered must not decide what its starts were floored to.
-fn find_quanta(spans: &mut [Paired], resources: usize) {
-    let counted = spans.iter().filter(|span| span.standing != Standing::Duplicate);
-    let quanta = quanta(resources, counted.map(|span| (span.resource, span.head.start)));
+fn find_quanta(spans: &mut [Paired], parents: &[Option<u32>], resources: usize) {
+    let start = |(span, parent): (&Paired, &Option<u32>)| Start {
+        resource: span.resource,
+        at: span.head.start,
+        enters: parent.is_none_or(|parent| spans[parent as usize].resource != span.resource),
+    };
+    let counted = spans.iter().zip(parents).filter(|(span, _)| span.standing != Standing::Duplicate);
+    let quanta = quanta(resources, counted.map(start));
     for span in spans {
-        let quantum = quanta[span.resource as usize];
-        let is_whole = span.head.start.nanos() % i64::from(quantum) == 0;
-        span.quantum_ns = if is_whole { quantum } else { 1 };
+        span.quantum_ns = quanta[span.resource as usize].of_start(span.head.start);
     }
 }
 
@@ -316,9 +322,11 @@ impl Tree<'_> {
                 edges.extend(self.edge(parent, child, classes));
             }
         }
-        // Of several servers behind one client span (retries, hedges) only the one that answered last was waited for.
-        let calls: Vec<usize> =
-            (first..edges.len()).filter(|&index| edges[index].exchange.counts == Use::TwoSided).collect();
+        // Of several servers behind one client span (retries, hedges) only the one that answered last was waited for. A
+        // server whose client spans are missing may have called them all.
+        let calls: Vec<usize> = (first..edges.len())
+            .filter(|&index| edges[index].kind == EdgeKind::Call && edges[index].exchange.counts == Use::TwoSided)
+            .collect();
         if calls.len() > 1 {
             let last = calls.iter().copied().max_by_key(|&index| {
                 let exchange = &edges[index].exchange;
@@ -385,8 +393,8 @@ impl Tree<'_> {
             request_received: if polls { to.head.end } else { to.head.start },
             response_sent: to.head.end,
             response_received: from.head.end,
-            client_quantum_ns: from.quantum_ns,
-            server_quantum_ns: to.quantum_ns,
+            client_quantum_ns: 1,
+            server_quantum_ns: 1,
             counts: Use::Neither,
         }
     }

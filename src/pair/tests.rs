@@ -62,10 +62,34 @@ fn copies_do_not_decide_what_starts_are_floored_to() {
         pair(&mut spans, &[], &["shop".to_owned()]);
         spans.iter().map(|span| span.quantum_ns).max()
     };
-    let odd = "9 0 client a 9..9000000\n";
+    let odd = "9 0 client a 5009..9000000\n";
     assert_eq!(quanta(&format!("{starts}10 0 client a 0..1")), Some(1_000_000));
     assert_eq!(quanta(&format!("{starts}{odd}")), Some(1));
     assert_eq!(quanta(&format!("{starts}{starts}{odd}")), Some(1));
+}
+
+/// An SDK that takes the wall clock once, in milliseconds, as a trace reaches its process, and counts on from there.
+#[test]
+fn spans_counted_from_a_floored_millisecond_are_floored_with_it() {
+    let call = |id: u32, root: u32| {
+        let (server, inside) = (id + 1, id + 2);
+        format!(
+            "{id} 0 client a {root}100333..{root}900444\n {server} {id} server b {root}000201..{root}500000
+             {inside} {server} internal b {root}123456..{root}300000\n"
+        )
+    };
+    let quanta = |text: &str| {
+        let mut spans = spans(text);
+        spans.iter_mut().for_each(|span| span.resource = span.clock.0);
+        let edges = pair(&mut spans, &[], &["a".to_owned(), "b".to_owned()]).edges;
+        let of_edges = edges.iter().map(|edge| (edge.exchange.client_quantum_ns, edge.exchange.server_quantum_ns));
+        assert!(of_edges.clone().all(|quanta| Some(quanta) == of_edges.clone().next()));
+        (of_edges.clone().next(), spans.iter().map(|span| span.quantum_ns).collect::<Vec<_>>())
+    };
+    let floored = quanta(&(call(10, 2) + &call(20, 3)));
+    assert_eq!(floored, (Some((1, 1_000_000)), [1, 1_000_000, 1_000_000].repeat(2)));
+    // One alone may be near a whole millisecond by chance.
+    assert_eq!(quanta(&call(10, 2)), (Some((1, 1)), vec![1; 3]));
 }
 
 #[test]
@@ -91,6 +115,11 @@ fn a_server_that_outlives_its_client_was_not_waited_for() {
 #[test]
 fn of_retries_only_the_last_answer_was_waited_for() {
     check("1 0 client a 0..100\n 2 1 server b 10..20\n 3 1 server b 40..90", &["1>2 ForwardOnly", "1>3 TwoSided"]);
+}
+
+#[test]
+fn a_server_that_calls_several_others_retries_none_of_them() {
+    check("1 0 server a 0..100\n 2 1 server b 10..40\n 3 1 server c 50..90", &["1>2 TwoSided", "1>3 TwoSided"]);
 }
 
 #[test]

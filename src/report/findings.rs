@@ -51,7 +51,8 @@ pub struct LinkCounts {
 
 /// Less than this is rounding, not an inversion; a floored start may be a whole quantum early.
 fn tolerance_ns(parent: &Paired, child: &Paired) -> i64 {
-    if parent.quantum_ns.max(child.quantum_ns) >= 1_000_000 { 1_001_000 } else { 1_000 }
+    let quantum = i64::from(parent.quantum_ns.max(child.quantum_ns));
+    if quantum >= 1_000_000 { quantum + 1_000 } else { 1_000 }
 }
 
 /// How far a child sticks out of its parent, before its start and behind its end, ns; 0 where it does not.

@@ -41,6 +41,8 @@ pub struct Skew<'a> {
     pub services: &'a [String],
     /// Per clock: spans, and those that moved.
     pub spans: &'a [(i64, i64)],
+    /// Per clock: all of its starts are whole seconds.
+    pub in_seconds: &'a [bool],
 }
 
 /// The clocks table's rows, worst first is the reader's business: they stand in order of key.
@@ -82,7 +84,16 @@ pub fn clock_rows(skew: &Skew<'_>) -> Vec<ClockRow> {
         };
         let heard = if by_call[index] { Heard::OneWay } else { Heard::ByQueue };
         row.verdict = verdict(&row, clock, model, heard);
-        row.advice = advice(clock, model, skew.map.reference.map(|id| skew.clocks[id.0 as usize].name.as_str()));
+        if skew.in_seconds[index] {
+            row.verdict += "; its starts are whole seconds";
+        }
+        row.advice = advice(
+            &row,
+            clock,
+            model,
+            skew.in_seconds[index],
+            skew.map.reference.map(|id| skew.clocks[id.0 as usize].name.as_str()),
+        );
         row
     };
     (0..skew.clocks.len()).map(row).collect()

@@ -377,3 +377,33 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn an_interval_is_no_wider_than_its_bounds() {
+    let knot = |uncertainty_ns, lower_ns, upper_ns| Knot {
+        local: LocalTime::from_nanos(uncertainty_ns),
+        offset_ns: 5,
+        uncertainty_ns,
+        lower_ns,
+        upper_ns,
+        exchanges: 1,
+    };
+    let mut map = ClockMap { models: vec![model(0, &[(0, 0)]), model(0, &[]), model(1, &[])], reference: None };
+    let segment = Segment {
+        from: ReferenceTime::from_nanos(i64::MIN),
+        until: ReferenceTime::MAX,
+        knots: vec![knot(10, Some(-1), Some(12)), knot(100, Some(-20), Some(12)), knot(1_000, Some(-1), None)],
+        moved: true,
+    };
+    map.models[1].segments = vec![segment.clone()];
+    map.models[2].segments = vec![segment];
+    let uncertainties = |map: &ClockMap, clock: usize| -> Vec<i64> {
+        map.models[clock].segments[0].knots.iter().map(|knot| knot.uncertainty_ns).collect()
+    };
+    narrow(&mut map);
+    assert_eq!(uncertainties(&map, 1), [10, 100, 1_000], "nothing without a reference");
+    map.reference = Some(ClockId(0));
+    narrow(&mut map);
+    assert_eq!(uncertainties(&map, 1), [7, 25, 1_000]);
+    assert_eq!(uncertainties(&map, 2), [10, 100, 1_000], "nothing ties it to the reference");
+}
