@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 use crate::clock::{Clock, ClockId, ClockMap, ClockState, LocalTime, Use};
-use crate::correct::{self, Corrected, EndHabit, Recorded, Sides};
+use crate::correct::{self, Awaited, Corrected, EndHabit, Recorded, Sides};
 use crate::dump::Dump;
 use crate::estimate::{self, Estimate, Evidence};
 use crate::fix::{self, FileRead, Outputs, Reading, Written};
@@ -214,12 +214,23 @@ fn corrected(dump: &Dump, spans: &[Paired], pairing: &Pairing, map: &ClockMap) -
     let sides = correct::sides(&recorded, &clocks, &pairing.parents, map);
     let one = |((span, clock), sides): ((&Recorded, &ClockId), &Sides)| correct::span(*span, map.model(*clock), *sides);
     let mut corrected: Vec<Corrected> = recorded.iter().zip(&clocks).zip(&sides).map(one).collect();
+    correct::recover(&recorded, &mut corrected, &awaited(pairing, map));
     // A copy has no parent of its own; it goes where the span goes that stands for it.
     pairing.copies.iter().for_each(|&(copy, of)| corrected[copy as usize] = corrected[of as usize]);
     for (span, before) in &dump.corrected_before {
         corrected[*span as usize] = *before;
     }
     corrected
+}
+
+/// Calls whose client waited for the response, between clocks that can be compared.
+fn awaited(pairing: &Pairing, map: &ClockMap) -> Vec<Awaited> {
+    let group = |clock: ClockId| map.model(clock).group;
+    let edges = pairing.edges.iter().filter(|edge| edge.exchange.counts == Use::TwoSided);
+    edges
+        .map(|edge| Awaited { parent: edge.parent, child: edge.child, link: edge.exchange.link })
+        .filter(|call| group(call.link.client) == group(call.link.server))
+        .collect()
 }
 
 /// Spans that began before a step of their clock and ended after it.
@@ -289,7 +300,7 @@ impl Known {
         });
         let mut findings = edges;
         findings.extend(report::of_oddities(&self.spans, &self.pairing.oddities));
-        findings.extend(report::of_times(&self.spans, &self.corrected));
+        findings.extend(report::of_times(&self.spans, &self.corrected, models));
         let contradictions = self.estimate.contradictions.iter();
         let contradictions = contradictions.map(|it| (it.dropped, it.others.as_slice(), it.missing_ns));
         findings.extend(report::of_contradictions(&self.spans, &self.pairing.edges, contradictions));

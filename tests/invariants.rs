@@ -358,7 +358,10 @@ fn corrected_times_keep_their_order_and_ends_come_after_starts() {
             assert_eq!(correction[row] == "recovered", original_end[row] < original[row]);
             moved += usize::from(correction[row] == "moved");
             recovered += usize::from(correction[row] == "recovered");
-            by_clock.entry(clock).or_default().push((original[row], start[row]));
+            // A rebuilt start goes by its parent, and says so.
+            if correction[row] != "recovered" {
+                by_clock.entry(clock).or_default().push((original[row], start[row]));
+            }
         }
     }
     assert!(moved > 500 && recovered > 10, "{moved} moved, {recovered} recovered");

@@ -235,6 +235,57 @@ fn short_dumps_come_out_no_worse_than_they_went_in() {
     }
 }
 
+/// `pay-1` stepped back by 87 ms while they lasted.
+#[test]
+fn ends_before_starts_at_a_step_are_put_back() {
+    let fixed = protobuf("s3");
+    let mut true_times = BTreeMap::new();
+    let file = std::fs::File::open(truth("s3")).unwrap();
+    for batch in ParquetRecordBatchReaderBuilder::try_new(file).unwrap().build().unwrap() {
+        let batch = batch.unwrap();
+        let ids = arrow::compute::cast(batch.column_by_name("span_id").unwrap(), &arrow::datatypes::DataType::Utf8);
+        let ints = |name: &str| batch.column_by_name(name).unwrap().as_primitive::<Int64Type>().values().to_vec();
+        let (starts, ends) = (ints("true_start_ns"), ints("true_end_ns"));
+        let ids = ids.unwrap();
+        for (row, id) in ids.as_string::<i32>().iter().enumerate() {
+            true_times.insert(id.unwrap().to_owned(), (starts[row], ends[row]));
+        }
+    }
+    let text = |batch: &arrow::array::RecordBatch, name: &str| -> Vec<String> {
+        let column = arrow::compute::cast(batch.column_by_name(name).unwrap(), &arrow::datatypes::DataType::Utf8);
+        column.unwrap().as_string::<i32>().iter().map(|text| text.unwrap_or("").to_owned()).collect()
+    };
+    let table = |path: &str| {
+        let file = std::fs::File::open(fixed.out().join(path)).unwrap();
+        ParquetRecordBatchReaderBuilder::try_new(file).unwrap().build().unwrap().map(Result::unwrap)
+    };
+    let mut recovered = 0;
+    for batch in table("traces/part-00000.parquet") {
+        let ints = |name: &str| batch.column_by_name(name).unwrap().as_primitive::<Int64Type>().values().to_vec();
+        let (start, end) = (ints("start_unix_nano"), ints("end_unix_nano"));
+        let (was, ended) = (ints("original_start_unix_nano"), ints("original_end_unix_nano"));
+        let (ids, corrections) = (text(&batch, "span_id"), text(&batch, "correction"));
+        for row in (0..batch.num_rows()).filter(|&row| ended[row] < was[row]) {
+            assert_eq!(corrections[row], "recovered");
+            let (from, to) = true_times[&ids[row]];
+            check("start, ms from the truth", (start[row] - from).abs() as f64 / 1e6, 2.0);
+            check("duration, ms from the truth", ((end[row] - start[row]) - (to - from)).abs() as f64 / 1e6, 2.0);
+            recovered += 1;
+        }
+    }
+    assert_eq!(recovered, 3);
+    let mut told = 0;
+    for batch in table("skew/findings.parquet") {
+        let columns = ["kind", "clock", "action", "reason"].map(|name| text(&batch, name));
+        for row in (0..batch.num_rows()).filter(|&row| columns[0][row] == "end_before_start") {
+            assert_eq!((columns[1][row].as_str(), columns[2][row].as_str()), ("pay-1", "recovered"));
+            assert!(columns[3][row].contains("its clock stepped by -8"), "{}", columns[3][row]);
+            told += 1;
+        }
+    }
+    assert_eq!(told, 3);
+}
+
 #[test]
 fn perfect_clocks_are_left_alone() {
     let score = protobuf("s4").score(&truth("s4"));

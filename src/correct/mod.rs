@@ -3,8 +3,10 @@
 //! In come what the clock's model says and how the SDK stamped the end; out go new times, by how much and how sure.
 //! Within a segment all spans move alike, so the order of events on one clock never changes.
 
+mod recover;
 mod sides;
 
+pub use recover::{Awaited, recover};
 pub use sides::{Sides, sides};
 
 use crate::clock::{ClockModel, ClockState, LocalTime};
@@ -152,7 +154,7 @@ pub fn event(time: LocalTime, recorded: Recorded, corrected: &Corrected, model: 
     match moved {
         Some(segment) if !time.is_broken() => {
             let offset_ns = match recorded.ends {
-                EndHabit::Monotonic => corrected.offset_ns,
+                EndHabit::Monotonic => segment.offset_at(recorded.start),
                 EndHabit::Wall => segment.offset_at(time),
             };
             Some(time.plus(-offset_ns).nanos()).filter(|nanos| (0..i64::MAX).contains(nanos)).unwrap_or(time.nanos())

@@ -22,6 +22,9 @@ const NEAR_STEP_NS: i64 = 500_000_000;
 /// Fits that differ by less than this are alike: spans stick out of each other by a millisecond for other reasons.
 const ALIKE_NS: i64 = 1_000_000;
 
+/// So many generations away a span is told by its family at the most.
+const ROUNDS: usize = 16;
+
 /// The sides of all spans. `parents` gives each span's parent in the dump.
 pub fn sides(spans: &[Recorded], clocks: &[ClockId], parents: &[Option<u32>], map: &ClockMap) -> Vec<Sides> {
     let mut chosen = vec![Some(Sides::default()); spans.len()];
@@ -50,8 +53,8 @@ pub fn sides(spans: &[Recorded], clocks: &[ClockId], parents: &[Option<u32>], ma
         let end = if span.ends == EndHabit::Wall { offset(sides.end, span.end) } else { start };
         (span.start.plus(-start).nanos(), span.end.plus(-end).nanos())
     };
-    // Twice: spans that are told by their neighbours tell others.
-    for _ in 0..2 {
+    // Spans that are told by their neighbours tell others.
+    for _ in 0..ROUNDS {
         let told = chosen.clone();
         let known = |index: u32| told[index as usize].map(|sides| times(index as usize, sides));
         for (index, options) in &open {
@@ -63,6 +66,9 @@ pub fn sides(spans: &[Recorded], clocks: &[ClockId], parents: &[Option<u32>], ma
                 .filter_map(|(_, child)| known(*child))
                 .collect();
             chosen[*index] = choose(options, parent, &own, |sides| times(*index, sides));
+        }
+        if chosen == told {
+            break;
         }
     }
     let first = |(index, sides): (usize, Option<Sides>)| {

@@ -6,14 +6,34 @@
 use std::collections::BTreeMap;
 
 use super::evidence::{Reading, Side};
+use super::jumps::{self, Stretch};
 
 /// Connected clocks, and where they stand before any fitting.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Alignment {
     /// Per clock the group it belongs to: numbered by the first clock in each.
     pub(super) groups: Vec<u32>,
-    /// Per clock, its offset from its group's root, ns.
+    /// Per clock, its offset from its group's root, ns; where it jumps, before its first jump.
     pub(super) bases: Vec<i64>,
+    /// Per clock, in groups in which one jumps, what it is off between its jumps; otherwise empty.
+    pub(super) stretches: Vec<Vec<Stretch>>,
+}
+
+impl Alignment {
+    /// The bases of a reading's four times.
+    pub(super) fn bases_of(&self, reading: &Reading) -> [i64; 4] {
+        let (client, server) = (reading.link.client.0 as usize, reading.link.server.0 as usize);
+        let (of_client, of_server) = (&self.stretches[client], &self.stretches[server]);
+        if of_client.len() < 2 && of_server.len() < 2 {
+            let (client, server) = (self.bases[client], self.bases[server]);
+            return [client, server, server, client];
+        }
+        let [sent, received] =
+            jumps::bases_of((of_client, reading.request_sent), (of_server, reading.request_received));
+        let [responded, returned] =
+            jumps::bases_of((of_server, reading.response_sent), (of_client, reading.response_received));
+        [sent, received, responded, returned]
+    }
 }
 
 /// Follows the quickest links outwards from the clocks that are `anchored` at zero. In a group without any, the median
@@ -41,7 +61,9 @@ pub(super) fn align(clocks: usize, readings: &[Reading], anchored: &[bool]) -> A
             }
         }
     }
-    Alignment { groups, bases }
+    let mut alignment = Alignment { groups, bases, stretches: vec![Vec::new(); clocks] };
+    jumps::find(&mut alignment, readings, anchored);
+    alignment
 }
 
 /// Pairs of clocks, each with its usual delay and how far the second clock is ahead, the quickest pair first.

@@ -13,6 +13,8 @@ pub(super) struct Break {
     pub(super) size: f64,
     /// A smaller one is within what single delays spread over, ns.
     pub(super) least: f64,
+    /// Taken off the readings already, ns: the unknown is what that left.
+    pub(super) jump_ns: i64,
 }
 
 impl Break {
@@ -94,6 +96,12 @@ impl Curves {
         }
     }
 
+    /// What was taken off a clock's readings at a place on the grid beyond its base, ns.
+    pub(super) fn jumped(&self, clock: u32, at: f64) -> i64 {
+        let breaks = self.of_clock[clock as usize].iter().map(|&index| &self.breaks[index]);
+        breaks.filter(|found| found.from <= at).map(|found| found.jump_ns).sum()
+    }
+
     /// A clock's offset from its base at a place on the grid, ns.
     pub(super) fn at(&self, clock: u32, at: f64) -> f64 {
         self.of(&self.values, clock, at)
@@ -129,8 +137,8 @@ mod tests {
     #[test]
     fn a_curve_is_what_its_terms_add_up_to() {
         let breaks = vec![
-            Break { clock: 1, from: 4.5, to: 4.5, size: 1.0, least: 0.0 },
-            Break { clock: 1, from: 5.0, to: 7.0, size: 1.0, least: 0.0 },
+            Break { clock: 1, from: 4.5, to: 4.5, size: 1.0, least: 0.0, jump_ns: 0 },
+            Break { clock: 1, from: 5.0, to: 7.0, size: 1.0, least: 0.0, jump_ns: 0 },
         ];
         let mut curves = Curves::new(&[None, Some((3, 8)), Some((2, 2))], breaks, 0);
         curves.values = vec![1.0, 4.0, 9.0, 16.0, 25.0, 36.0, 7.0, 100.0, 1_000.0];

@@ -196,12 +196,11 @@ fn out_of_order(free: &Fit, free_table: &Table, table: &Table, moved: &[bool], m
     let mut violations = vec![(0u32, 0u32); free.links.len()];
     let used = free.observations.iter().zip(&free.used).filter(|(_, used)| **used).map(|(o, _)| o);
     for o in used.filter(|o| held(o.client) || held(o.server)) {
-        let apart = (free.alignment.bases[o.server as usize] - free.alignment.bases[o.client as usize]) as f64;
         // A quantum's deviation is its length over √12; a floored start may be all of it early.
         let tolerance = 1e3 + 12f64.sqrt() * o.floored_variance.sqrt();
         let delay = |offset: &dyn Fn(u32, f64) -> f64| {
-            let out = o.forward + apart - (offset(o.server, o.received) - offset(o.client, o.sent));
-            let back = o.backward - apart + (offset(o.server, o.responded) - offset(o.client, o.returned));
+            let out = o.forward + o.apart[0] - (offset(o.server, o.received) - offset(o.client, o.sent));
+            let back = o.backward - o.apart[1] + (offset(o.server, o.responded) - offset(o.client, o.returned));
             match o.side {
                 Side::Forward => out,
                 Side::Backward => back,

@@ -56,6 +56,11 @@ const LEAST_SPACING_S: f64 = 0.25;
 /// Above this many unknowns knots stand further apart, so that time and memory stay in proportion to the clocks.
 const UNKNOWNS: f64 = 150_000.0;
 
+/// Nor are there more than so many for each reading: days of a few calls an hour have nothing to say of seconds. (With
+/// two none of the fleets of `tests/accuracy.rs` has other knots than without; a device watched for 48 h takes a fifth
+/// of the time.)
+const PER_READING: f64 = 2.0;
+
 /// One pass: its windows in seconds (fewer where knots stand closer), and whether readings that imply a negative delay are set aside and rows far from
 /// the model count less. Neither before slews are followed: a model that lags calls good readings violations
 /// (ESTIMATOR.md, second prototype, 2).
@@ -111,8 +116,7 @@ pub(super) fn fit(
     let grid = grid(evidence, &alignment, spans);
     let mut links: Vec<Link> = evidence.readings.iter().map(|reading| reading.link).collect();
     links.dedup();
-    let place = |clock: u32, local: i64| grid.place(alignment.bases[clock as usize], local);
-    let mut observations = observe(&evidence.readings, &links, &alignment.bases, place);
+    let mut observations = observe(&evidence.readings, &links, &alignment, &grid);
     let ranges: Vec<_> = ranges(clocks, &observations, spans, &alignment, &grid)
         .into_iter()
         .enumerate()
@@ -132,7 +136,7 @@ pub(super) fn fit(
     }
 
     // Steps first: breaks that a freely bending solve asks for, until it asks for no more.
-    let mut breaks: Vec<Break> = Vec::new();
+    let mut breaks = jumps(&alignment, &grid);
     let mut work;
     let mut searches = 0;
     loop {
@@ -153,6 +157,19 @@ pub(super) fn fit(
     let errors = work.system().errors(DRAWS);
     let Work { curves, used, asymmetries, .. } = work;
     Fit { alignment, grid, curves, links, observations, used, asymmetries, errors, ranges }
+}
+
+/// Breaks for the jumps that were taken off the readings.
+fn jumps(alignment: &Alignment, grid: &Grid) -> Vec<Break> {
+    let of_clock = |(clock, stretches): (usize, &Vec<super::jumps::Stretch>)| {
+        let one = |pair: &[super::jumps::Stretch]| {
+            let at = grid.place(0, pair[1].from);
+            let jump_ns = pair[1].base.saturating_sub(pair[0].base);
+            Break { clock: clock as u32, from: at, to: at, size: pair[1].unsure, least: 0.0, jump_ns }
+        };
+        stretches.windows(2).map(one).collect::<Vec<_>>()
+    };
+    alignment.stretches.iter().enumerate().flat_map(of_clock).collect()
 }
 
 /// In whole seconds the end of a span is floored on its own, so that δ is wrong as well and picking by it is no longer
@@ -311,11 +328,10 @@ fn guard(observations: &[Observation], used: &mut [bool], scales: &[LinkScale], 
 }
 
 fn grid(evidence: &Evidence, alignment: &Alignment, spans: &[Option<(LocalTime, LocalTime)>]) -> Grid {
-    let base = |clock: ClockId| alignment.bases[clock.0 as usize];
     let mut times: Vec<i64> = evidence
         .readings
         .iter()
-        .map(|reading: &Reading| reading.request_sent.saturating_sub(base(reading.link.client)))
+        .map(|reading: &Reading| reading.request_sent.saturating_sub(alignment.bases_of(reading)[0]))
         .collect();
     if times.is_empty() {
         let of = |(clock, span): (usize, &Option<(LocalTime, LocalTime)>)| {
@@ -327,7 +343,9 @@ fn grid(evidence: &Evidence, alignment: &Alignment, spans: &[Option<(LocalTime, 
     let (first, last) = (times.first().copied().unwrap_or(0), times.last().copied().unwrap_or(0));
     let seconds = last.saturating_sub(first) as f64 / 1e9;
     let dense = (seconds / KNOTS).clamp(LEAST_SPACING_S, SPACING_S);
-    let spacing_s = (seconds * evidence.clocks.len() as f64 / UNKNOWNS).max(dense);
+    let unknowns = UNKNOWNS.min(PER_READING * evidence.readings.len() as f64);
+    let sparse = (seconds * evidence.clocks.len() as f64 / unknowns).min(seconds / KNOTS);
+    let spacing_s = (seconds * evidence.clocks.len() as f64 / UNKNOWNS).max(dense).max(sparse);
     // Spans may begin before the first exchange; places are never negative.
     Grid { epoch: first.saturating_sub((STRETCH_S * 1e9) as i64), spacing_ns: spacing_s * 1e9 }
 }
@@ -353,7 +371,9 @@ fn ranges(
     }
     let stretch = STRETCH_S * 1e9 / grid.spacing_ns;
     for (clock, range) in ranges.iter_mut().enumerate() {
-        if let (Some((low, high)), Some(Some((first, last)))) = (range, spans.get(clock)) {
+        // By the raw times of a clock that jumps its spans may lie hours away.
+        let spans = spans.get(clock).filter(|_| alignment.stretches[clock].len() < 2);
+        if let (Some((low, high)), Some(Some((first, last)))) = (range, spans) {
             let first = grid.place(alignment.bases[clock], first.nanos());
             let last = grid.place(alignment.bases[clock], last.nanos());
             *low = low.min(first.max(*low - stretch));

@@ -10,6 +10,7 @@ mod curves;
 mod decide;
 mod evidence;
 mod fit;
+mod jumps;
 mod leeway;
 mod paths;
 mod rows;

@@ -3,8 +3,10 @@
 //! Minima are taken of residuals, never of raw gaps: with 80 ppm the raw minima of a long window sit at its two ends
 //! (ESTIMATOR.md, fact 7). Floored readings are averaged instead, over the exchanges of the lower half of δ.
 
+use super::align::Alignment;
 use super::curves::Curves;
 use super::evidence::{Reading, Side};
+use super::fit::Grid;
 use super::solve::Rows;
 
 /// A reading, relative to the bases of its two clocks.
@@ -18,6 +20,8 @@ pub(super) struct Observation {
     /// f and b less the difference of the bases, ns.
     pub(super) forward: f64,
     pub(super) backward: f64,
+    /// How far the server's base is ahead of the client's, at the request and at the response, ns.
+    pub(super) apart: [f64; 2],
     /// Places on the grid of T1, T2, T3, T4, by each clock's own time less its base.
     pub(super) local: [f64; 4],
     /// Places on the grid of T1, T2, T3, T4, the model taken off: reference time.
@@ -80,8 +84,8 @@ impl Observation {
 pub(super) fn observe(
     readings: &[Reading],
     links: &[crate::clock::Link],
-    bases: &[i64],
-    place: impl Fn(u32, i64) -> f64,
+    alignment: &Alignment,
+    grid: &Grid,
 ) -> Vec<Observation> {
     let mut link = 0;
     readings
@@ -91,14 +95,15 @@ pub(super) fn observe(
                 link += 1;
             }
             let (client, server) = (reading.link.client.0, reading.link.server.0);
-            let apart = bases[server as usize].saturating_sub(bases[client as usize]);
+            let bases = alignment.bases_of(reading);
+            let apart = [bases[1].saturating_sub(bases[0]), bases[2].saturating_sub(bases[3])];
             let (client_quantum, server_quantum) =
                 (f64::from(reading.client_quantum_ns), f64::from(reading.server_quantum_ns));
             let local = [
-                place(client, reading.request_sent),
-                place(server, reading.request_received),
-                place(server, reading.response_sent),
-                place(client, reading.response_received),
+                grid.place(bases[0], reading.request_sent),
+                grid.place(bases[1], reading.request_received),
+                grid.place(bases[2], reading.response_sent),
+                grid.place(bases[3], reading.response_received),
             ];
             Observation {
                 link: link as u32,
@@ -106,8 +111,9 @@ pub(super) fn observe(
                 server,
                 side: reading.side,
                 one_way: reading.one_way,
-                forward: reading.forward_ns().saturating_sub(apart) as f64,
-                backward: reading.backward_ns().saturating_add(apart) as f64,
+                forward: reading.forward_ns().saturating_sub(apart[0]) as f64,
+                backward: reading.backward_ns().saturating_add(apart[1]) as f64,
+                apart: apart.map(|apart| apart as f64),
                 local,
                 sent: local[0],
                 received: local[1],

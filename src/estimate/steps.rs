@@ -89,16 +89,18 @@ pub(super) fn find(
 pub(super) fn adopt(breaks: &mut Vec<Break>, curves: &Curves, found: Vec<Break>) -> bool {
     let sizes = &curves.values[curves.knots()..];
     let before = breaks.len();
-    *breaks = breaks.iter().zip(sizes).filter(|(old, size)| size.abs() >= old.least).map(|(old, _)| *old).collect();
+    let stays = |(old, size): &(&Break, &f64)| old.jump_ns != 0 || size.abs() >= old.least;
+    *breaks = breaks.iter().zip(sizes).filter(stays).map(|(old, _)| *old).collect();
     let mut changed = breaks.len() < before;
     for new in found {
         let same = |old: &Break| {
             old.clock == new.clock && (old.from - new.from).abs() < 0.02 && (old.to - new.to).abs() < 0.02
         };
-        if breaks.iter().any(same) {
+        let beside = |old: &Break| old.clock == new.clock && old.from > new.from - BESIDE && old.to < new.to + BESIDE;
+        if breaks.iter().any(|old| same(old) || (old.jump_ns != 0 && new.from == new.to && beside(old))) {
             continue;
         }
-        breaks.retain(|old| !(old.clock == new.clock && old.from > new.from - BESIDE && old.to < new.to + BESIDE));
+        breaks.retain(|old| old.jump_ns != 0 || !beside(old));
         breaks.push(new);
         changed = true;
     }
@@ -237,8 +239,10 @@ fn place(curves: &Curves, witnesses: &[Witness], run: Run) -> Option<Break> {
         best_levels(near, before.2, after.2).filter(|step| step.cost < RAMP_FITS * ramp_cost.min(as_it_is))
     };
     Some(match step {
-        Some(step) => Break { clock: run.clock, from: step.at, to: step.at, size: step.size.unwrap_or(size), least },
-        None => Break { clock: run.clock, from, to, size, least },
+        Some(step) => {
+            Break { clock: run.clock, from: step.at, to: step.at, size: step.size.unwrap_or(size), least, jump_ns: 0 }
+        }
+        None => Break { clock: run.clock, from, to, size, least, jump_ns: 0 },
     })
 }
 

@@ -244,7 +244,8 @@ fn median(mut values: Vec<f64>) -> f64 {
 fn steps(fit: &Fit, clock: usize) -> impl Iterator<Item = (usize, &Break)> {
     let of_clock = fit.curves.of_clock[clock].iter().map(|&index| (index, &fit.curves.breaks[index]));
     of_clock.filter(move |&(index, found)| {
-        found.from == found.to && fit.curves.values[fit.curves.knots() + index].abs() > 3.0 * deviation(fit, index)
+        let size = fit.curves.values[fit.curves.knots() + index];
+        found.from == found.to && (found.jump_ns != 0 || size.abs() > 3.0 * deviation(fit, index))
     })
 }
 
@@ -265,7 +266,7 @@ fn jumps(fit: &Fit, clock: usize, parts: &[Part]) -> Vec<Step> {
         spans_straddling: 0,
     };
     let step = |(index, found): (usize, &Break)| {
-        let size = fit.curves.values[fit.curves.knots() + index];
+        let size = fit.curves.values[fit.curves.knots() + index] + found.jump_ns as f64;
         jump(StepKind::Step, found.from, found.from, size, deviation(fit, index))
     };
     let slew = |slew: Slew| jump(StepKind::Slew, slew.from, slew.to, slew.size, slew.deviation);
@@ -291,7 +292,12 @@ fn slews(parts: &[Part], spacing_ns: f64) -> Vec<Slew> {
     let excess_ppm = RUNS_PPM * spacing_ns / 1e6;
     let slope = |one: &Point, other: &Point| (other.offset - one.offset) / (other.place - one.place);
     let slopes = parts.iter().flat_map(|part| part.points.windows(2).map(|pair| slope(&pair[0], &pair[1])));
-    let usual = median(slopes.collect()).clamp(-excess_ppm, excess_ppm);
+    let slopes: Vec<f64> = slopes.collect();
+    let middle = median(slopes.clone());
+    // Fast for a while is a slew; fast throughout, between all its steps, is how the clock runs.
+    let alike = slopes.iter().filter(|slope| (*slope - middle).abs() < excess_ppm).count();
+    let usual =
+        if parts.len() > 1 && alike * 4 >= slopes.len() * 3 { middle } else { middle.clamp(-excess_ppm, excess_ppm) };
     let mut slews = Vec::new();
     for Part { points, .. } in parts {
         let fast = |pair: usize| {
@@ -357,7 +363,8 @@ fn parts(fit: &Fit, clock: usize) -> Vec<Part> {
     places.dedup();
     let point = |place: f64| {
         let error = |values: &Vec<f64>| fit.curves.of(values, clock as u32, place) as f32;
-        let offset = fit.alignment.bases[clock] as f64 + fit.curves.at(clock as u32, place);
+        let base = fit.alignment.bases[clock].saturating_add(fit.curves.jumped(clock as u32, place));
+        let offset = base as f64 + fit.curves.at(clock as u32, place);
         let local = fit.grid.time(place).saturating_add(offset.round() as i64);
         Point { place, offset, errors: fit.errors.iter().map(error).collect(), taken: 0.0, local }
     };

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use rustc_hash::{FxHashMap, FxHashSet};
 use serde::{Deserialize, Serialize};
 
-use crate::clock::{ClockId, Link, LocalTime, Use};
+use crate::clock::{ClockId, ClockModel, Link, LocalTime, Step, StepKind, Use};
 use crate::correct::{Corrected, Correction};
 use crate::pair::{Edge, EdgeKind, Oddity, Paired, Pairing, Standing};
 use crate::span::SpanHead;
@@ -229,8 +229,35 @@ pub fn of_oddities(spans: &[Paired], oddities: &[(u32, Oddity)]) -> Vec<Finding>
     findings
 }
 
-/// Findings about single spans' times.
-pub fn of_times(spans: &[Paired], corrected: &[Corrected]) -> Vec<Finding> {
+/// A step is known to this, ns: a short span beside it may have been where it was.
+const NEAR_STEP_NS: i64 = 500_000_000;
+
+/// Why a span ends before it starts: the step back of its clock by which its ends were parted, or none.
+fn backwards(head: &SpanHead, corrected: &Corrected, model: &ClockModel) -> String {
+    let parted = (corrected.end - corrected.start).saturating_add(head.start - head.end);
+    let between = |step: &&Step| {
+        let at = step.at.nanos();
+        let near = corrected.start - NEAR_STEP_NS < at && at <= corrected.end + NEAR_STEP_NS;
+        let alike = parted.saturating_add(step.size_ns).abs() <= step.uncertainty_ns - step.size_ns / 10;
+        step.kind == StepKind::Step && step.size_ns < 0 && near && alike
+    };
+    match model.steps.iter().find(between) {
+        Some(step) => format!(
+            "it ends before it starts: its clock stepped by {} ms at {} ns, while it lasted; each end is placed by its \
+             own side of that",
+            step.size_ns as f64 / 1e6,
+            step.at.nanos()
+        ),
+        None => {
+            "it ends before it starts, and no step of its clock explains it: inside its parent, if that waited for \
+                 it, otherwise at its start"
+                .to_owned()
+        }
+    }
+}
+
+/// Findings about single spans' times. `models` are the clocks', by id.
+pub fn of_times(spans: &[Paired], corrected: &[Corrected], models: &[ClockModel]) -> Vec<Finding> {
     const YEAR_2000: i64 = 946_684_800_000_000_000;
     const DAY: i64 = 86_400_000_000_000;
     // A copy is a finding of its own; what else is wrong with it is told once.
@@ -258,7 +285,7 @@ pub fn of_times(spans: &[Paired], corrected: &[Corrected]) -> Vec<Finding> {
                 before_ns: Some(start - end),
                 after_ns: Some(0),
                 action: if corrected.correction == Correction::Recovered { "recovered" } else { "none" },
-                reason: "it ends before it starts: its clock stepped back meanwhile, or its end is wrong".to_owned(),
+                reason: backwards(&span.head, corrected, &models[span.clock.0 as usize]),
                 ..about("end_before_start", span)
             });
         }

@@ -1,0 +1,392 @@
+//! Large steps, taken off the readings before anything is solved.
+//!
+//! In come two-sided readings and who is connected, out goes a base per clock and *stretch* between two jumps, so that a
+//! clock that was hours off for a while takes part like any other: by its raw times its readings would stand hours
+//! away from the calls that they belong to, and a curve that bends freely would run through the hours between. What a
+//! jump is wrong by after this is an unknown of the solve ([`super::curves::Break`]).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::align::Alignment;
+use super::evidence::{Reading, Side};
+
+/// A smaller step is found in the solved curves. One that moves readings by a fifth of the closest knots and more is
+/// not: a saw tooth of seconds comes out as a dozen slews (`tests/cases.rs`).
+const LEAST_NS: f64 = 1e9;
+
+/// A jump is this many times larger than what the offset usually changes by from one call to the next.
+const OVER_USUAL: f64 = 8.0;
+
+/// Calls on either side that tell a level.
+const CALLS: usize = 5;
+
+/// A local trace goes on as it began for so long after a jump.
+const NEAR_NS: i64 = 500_000_000;
+
+/// Without a clock that is known to be right, so many of a group's clocks are tried as the one that never jumps.
+const ROOTS: usize = 4;
+
+/// The time between two jumps of one clock.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Stretch {
+    /// When it begins, by the other clocks.
+    pub(super) from: i64,
+    until: i64,
+    /// What is taken off the clock's readings, ns.
+    pub(super) base: i64,
+    /// How far the clock is ahead of its base, about: `level` at `middle`, gaining `slope` per ns.
+    middle: i64,
+    level: f64,
+    slope: f64,
+    /// How unsure the jump that begins it is, ns.
+    pub(super) unsure: f64,
+}
+
+impl Stretch {
+    /// A clock that never jumps.
+    fn steady(base: i64) -> Self {
+        Self { from: i64::MIN, until: i64::MAX, base, middle: 0, level: 0.0, slope: 0.0, unsure: 0.0 }
+    }
+
+    /// When the clock read a local time, if it did so within this stretch.
+    fn time(&self, local: i64) -> i64 {
+        let ahead = local.saturating_sub(self.base).saturating_sub(self.middle) as f64 - self.level;
+        self.middle.saturating_add((ahead / (1.0 + self.slope)) as i64)
+    }
+
+    /// How far the clock is ahead at a time.
+    fn offset(&self, time: i64) -> i64 {
+        let over = self.level + self.slope * time.saturating_sub(self.middle) as f64;
+        self.base.saturating_add(over.round() as i64)
+    }
+
+    /// How far a time is outside of it, ns.
+    fn outside(&self, time: i64) -> i64 {
+        self.from.saturating_sub(time).max(time.saturating_sub(self.until)).max(0)
+    }
+}
+
+/// The bases of both ends of one message: of all stretches those that make it leave and arrive at one time.
+pub(super) fn bases_of(sender: (&[Stretch], i64), receiver: (&[Stretch], i64)) -> [i64; 2] {
+    if let ([sender], [receiver]) = (sender.0, receiver.0) {
+        return [sender.base, receiver.base];
+    }
+    let misfit = |one: &Stretch, other: &Stretch| {
+        let (left, came) = (one.time(sender.1), other.time(receiver.1));
+        left.abs_diff(came)
+            .saturating_add(one.outside(left).unsigned_abs())
+            .saturating_add(other.outside(came).unsigned_abs())
+    };
+    let pairs = sender.0.iter().flat_map(|one| receiver.0.iter().map(move |other| (one, other)));
+    pairs.min_by_key(|(one, other)| misfit(one, other)).map_or([0; 2], |(one, other)| [one.base, other.base])
+}
+
+/// One call's word on a clock: when, how far ahead, and within what.
+#[derive(Clone, Copy, Debug)]
+struct Sample {
+    time: i64,
+    ahead: i64,
+    within: i64,
+}
+
+/// Whole seconds are no witnesses of steps of a second.
+fn is_fine(reading: &Reading) -> bool {
+    f64::from(reading.client_quantum_ns.max(reading.server_quantum_ns)) < LEAST_NS / 10.0
+}
+
+/// Gives the clocks of groups in which one jumps a stretch for each time between two jumps.
+pub(super) fn find(alignment: &mut Alignment, readings: &[Reading], anchored: &[bool]) {
+    let calls: Vec<&Reading> =
+        readings.iter().filter(|r| r.side != Side::Forward && r.round_trip_delay_ns() >= 0 && is_fine(r)).collect();
+    let groups = groups_that_jump(alignment, &calls);
+    if groups.is_empty() {
+        return;
+    }
+    let mut links: BTreeMap<u32, BTreeMap<u32, i64>> = BTreeMap::new();
+    let mut of_clock: BTreeMap<u32, Vec<&Reading>> = BTreeMap::new();
+    for call in calls.iter().filter(|call| groups.contains(&alignment.groups[call.link.client.0 as usize])) {
+        let (client, server) = (call.link.client.0, call.link.server.0);
+        for (one, other) in [(client, server), (server, client)] {
+            let least = links.entry(one).or_default().entry(other).or_insert(i64::MAX);
+            *least = call.round_trip_delay_ns().min(*least);
+            of_clock.entry(one).or_default().push(call);
+        }
+    }
+    for group in groups {
+        let members: Vec<u32> =
+            links.keys().copied().filter(|&clock| alignment.groups[clock as usize] == group).collect();
+        let fixed: Vec<u32> =
+            members.iter().copied().filter(|&clock| anchored.get(clock as usize).copied().unwrap_or(false)).collect();
+        let mut likely = members.clone();
+        likely.sort_by_key(|clock| std::cmp::Reverse(links[clock].len()));
+        likely.truncate(ROOTS);
+        let grown = if fixed.is_empty() {
+            // What every clock does at once is done by the one that is looked from: the fewest jumps are the likeliest.
+            let from = |&root: &u32| grow(&[root], &links, &of_clock);
+            likely.iter().map(from).min_by_key(jumps)
+        } else {
+            Some(grow(&fixed, &links, &of_clock))
+        };
+        let Some(mut grown) = grown.filter(|grown| jumps(grown) > 0) else { continue };
+        if fixed.is_empty() {
+            let mut firsts: Vec<i64> = grown.values().map(|stretches| stretches[0].base).collect();
+            firsts.sort_unstable();
+            let median = firsts[(firsts.len() - 1) / 2];
+            grown.values_mut().flatten().for_each(|stretch| shift(stretch, -median));
+        }
+        for (clock, stretches) in grown {
+            alignment.bases[clock as usize] = stretches[0].base;
+            alignment.stretches[clock as usize] = stretches;
+        }
+    }
+}
+
+/// As if all clocks of the group were so much further ahead: its time goes with them.
+fn shift(stretch: &mut Stretch, by: i64) {
+    stretch.base = stretch.base.saturating_add(by);
+    for time in [&mut stretch.from, &mut stretch.until, &mut stretch.middle] {
+        if *time != i64::MIN && *time != i64::MAX {
+            *time = time.saturating_sub(by);
+        }
+    }
+}
+
+fn jumps(grown: &BTreeMap<u32, Vec<Stretch>>) -> usize {
+    grown.values().map(|stretches| stretches.len() - 1).sum()
+}
+
+/// Groups with two clocks whose calls no one offset explains, nor two that are near each other.
+fn groups_that_jump(alignment: &Alignment, calls: &[&Reading]) -> BTreeSet<u32> {
+    let mut pairs: BTreeMap<(u32, u32), (i64, i64)> = BTreeMap::new();
+    for call in calls {
+        let (client, server) = (call.link.client.0, call.link.server.0);
+        let (least, most) = if client < server {
+            (call.backward_ns().saturating_neg(), call.forward_ns())
+        } else {
+            (call.forward_ns().saturating_neg(), call.backward_ns())
+        };
+        let bounds = pairs.entry((client.min(server), client.max(server))).or_insert((i64::MIN, i64::MAX));
+        *bounds = (bounds.0.max(least), bounds.1.min(most));
+    }
+    let wide = pairs.into_iter().filter(|(_, (lower, upper))| lower.saturating_sub(*upper) as f64 > LEAST_NS);
+    wide.map(|((clock, _), _)| alignment.groups[clock as usize]).collect()
+}
+
+/// From clocks that never jump outwards along the quickest links, each clock against all that are known by then. Those
+/// that are seen from a jumping one alone come last: where that reads a time twice, its calls say little of when.
+fn grow(
+    roots: &[u32],
+    links: &BTreeMap<u32, BTreeMap<u32, i64>>,
+    of_clock: &BTreeMap<u32, Vec<&Reading>>,
+) -> BTreeMap<u32, Vec<Stretch>> {
+    let mut known: BTreeMap<u32, Vec<Stretch>> = roots.iter().map(|&root| (root, vec![Stretch::steady(0)])).collect();
+    let ahead = |clock: u32, jumps: bool| {
+        links.get(&clock).into_iter().flatten().map(move |(&other, &delay)| (jumps, delay, other))
+    };
+    let mut next: BTreeSet<(bool, i64, u32)> = roots.iter().flat_map(|&root| ahead(root, false)).collect();
+    while let Some((_, _, clock)) = next.pop_first() {
+        if known.contains_key(&clock) {
+            continue;
+        }
+        let of = of_clock.get(&clock).into_iter().flatten();
+        let all: Vec<(bool, Sample)> = of.filter_map(|call| sample(call, clock, &known)).collect();
+        let by_steady = all.iter().filter(|(jumps, _)| !jumps).count() > 2 * CALLS;
+        let mut samples: Vec<Sample> =
+            all.into_iter().filter(|(jumps, _)| !(by_steady && *jumps)).map(|(_, sample)| sample).collect();
+        if samples.is_empty() {
+            continue;
+        }
+        // Calls that took far longer than most say too little.
+        let mut within: Vec<i64> = samples.iter().map(|sample| sample.within).collect();
+        within.sort_unstable();
+        let most = within[within.len() / 2].saturating_mul(4);
+        samples.retain(|sample| sample.within <= most);
+        samples.sort_unstable_by_key(|sample| (sample.time, sample.ahead));
+        let found = stretches(&samples);
+        next.extend(ahead(clock, found.len() > 1));
+        known.insert(clock, found);
+    }
+    known
+}
+
+/// With whether the other clock jumps; `None` where it reads a time twice and nothing tells which of the two it was.
+fn sample(call: &Reading, clock: u32, known: &BTreeMap<u32, Vec<Stretch>>) -> Option<(bool, Sample)> {
+    let is_server = call.link.server.0 == clock;
+    let other = if is_server { call.link.client.0 } else { call.link.server.0 };
+    let local = if is_server { call.request_sent } else { call.request_received };
+    let stretches = known.get(&other)?;
+    let outside = |stretch: &&Stretch| stretch.outside(stretch.time(local));
+    if stretches.iter().filter(|stretch| outside(stretch) < NEAR_NS).count() > 1 {
+        return None;
+    }
+    let stretch = stretches.iter().min_by_key(outside)?;
+    let time = stretch.time(local);
+    let apart = call.forward_ns().saturating_sub(call.backward_ns()) / 2;
+    let ahead = stretch.offset(time).saturating_add(if is_server { apart } else { -apart });
+    Some((stretches.len() > 1, Sample { time, ahead, within: call.round_trip_delay_ns() / 2 }))
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_unstable_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(0.0)
+}
+
+/// A clock's samples, in order of time → its stretches.
+fn stretches(samples: &[Sample]) -> Vec<Stretch> {
+    let zero = samples[0].ahead;
+    let value = |sample: &Sample| sample.ahead.saturating_sub(zero) as f64;
+    let after = |from: i64, sample: &Sample| sample.time.saturating_sub(from) as f64;
+    let slopes = |samples: &[Sample], lag: usize| -> Vec<f64> {
+        let pairs = samples.iter().zip(samples.iter().skip(lag)).filter(|(one, other)| other.time > one.time);
+        pairs.map(|(one, other)| (value(other) - value(one)) / after(one.time, other)).collect()
+    };
+    // A clock may lose or gain a tenth, no more.
+    let slope = median(slopes(samples, CALLS)).clamp(-0.1, 0.1);
+    let level = |samples: &[Sample], time: i64| {
+        median(samples.iter().map(|sample| value(sample) - slope * after(time, sample)).collect())
+    };
+    let changes =
+        samples.windows(2).map(|pair| value(&pair[1]) - value(&pair[0]) - slope * after(pair[0].time, &pair[1]));
+    let usual = median(changes.map(f64::abs).collect());
+    let least = LEAST_NS.max(OVER_USUAL * usual);
+
+    let mut runs: Vec<Vec<Sample>> = vec![vec![samples[0]]];
+    for (index, sample) in samples.iter().enumerate().skip(1) {
+        let run = &runs[runs.len() - 1];
+        let off = |sample: &Sample, run: &[Sample]| {
+            value(sample) - level(&run[run.len().saturating_sub(CALLS)..], sample.time)
+        };
+        let here = off(sample, run);
+        if here.abs() <= least {
+            let last = runs.len() - 1;
+            runs[last].push(*sample);
+            continue;
+        }
+        // One call may be off for reasons of its own; a clock that jumped takes the next ones along.
+        let next: Vec<f64> = samples[index..].iter().take(CALLS).map(|sample| off(sample, run)).collect();
+        let there = median(next.clone());
+        let agree = next.iter().filter(|off| (*off - there).abs() < least / 2.0).count();
+        if there.abs() > least && (here - there).abs() < least / 2.0 && agree >= 2 && 2 * agree > next.len() {
+            runs.push(vec![*sample]);
+        }
+    }
+    runs.retain(|run| run.len() > 1 || samples.len() == 1);
+    let mut joined: Vec<Vec<Sample>> = Vec::new();
+    for run in runs {
+        let begins = run[0].time;
+        match joined.last_mut() {
+            Some(last)
+                if (level(&run[..run.len().min(CALLS)], begins)
+                    - level(&last[last.len().saturating_sub(CALLS)..], begins))
+                .abs()
+                    <= least =>
+            {
+                last.extend(run);
+            }
+            _ => joined.push(run),
+        }
+    }
+
+    let mut found: Vec<Stretch> = Vec::new();
+    for (index, run) in joined.iter().enumerate() {
+        let middle = run[run.len() / 2].time;
+        let own = if run.len() > 4 * CALLS { median(slopes(run, run.len() / 2)).clamp(-0.1, 0.1) } else { slope };
+        let at_middle = median(run.iter().map(|sample| value(sample) - own * after(middle, sample)).collect());
+        let (from, base) = match index.checked_sub(1).map(|last| (&joined[last], found[last].base)) {
+            None => (i64::MIN, zero.saturating_add(at_middle.round() as i64)),
+            Some((last, base)) => {
+                let (left, came) = (last[last.len() - 1].time, run[0].time);
+                let at = left + (came - left) / 2;
+                let jump =
+                    level(&run[..run.len().min(CALLS)], at) - level(&last[last.len().saturating_sub(CALLS)..], at);
+                (at, base.saturating_add(jump.round() as i64))
+            }
+        };
+        if let Some(last) = found.last_mut() {
+            last.until = from;
+        }
+        let within = median(run.iter().map(|sample| sample.within as f64).collect());
+        found.push(Stretch {
+            from,
+            until: i64::MAX,
+            base,
+            middle,
+            level: at_middle - base.saturating_sub(zero) as f64,
+            slope: own,
+            unsure: 2.0 * (within + usual) + 1e6,
+        });
+    }
+    if found.is_empty() { vec![Stretch::steady(zero)] } else { found }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: i64 = 1_000_000_000;
+
+    /// A clock's stretches by a call every half second, ± 3 ms: when each begins and by how much the clock jumped then.
+    fn check(ahead: impl Fn(f64) -> f64, expected: &[(f64, f64)]) {
+        let sample = |k: i64| {
+            let time = k * SECOND / 2;
+            let wrong = [0.003, -0.002, 0.001][k as usize % 3];
+            // Every eleventh call is off by minutes for reasons of its own.
+            let wrong = if k % 11 == 5 { 100.0 } else { wrong };
+            Sample { time, ahead: ((ahead(time as f64 / 1e9) + wrong) * 1e9) as i64, within: 5_000_000 }
+        };
+        let samples: Vec<Sample> = (0..1_200).map(sample).collect();
+        let found = stretches(&samples);
+        let jumps: Vec<(f64, f64)> = found
+            .windows(2)
+            .map(|pair| (pair[1].from as f64 / 1e9, (pair[1].base - pair[0].base) as f64 / 1e9))
+            .collect();
+        let alike = jumps.len() == expected.len()
+            && jumps
+                .iter()
+                .zip(expected)
+                .all(|(one, other)| (one.0 - other.0).abs() < 1.1 && (one.1 - other.1).abs() < 0.02);
+        assert!(alike, "{jumps:?}, and not {expected:?}");
+    }
+
+    #[test]
+    fn a_clock_that_only_drifts_has_one_stretch() {
+        check(|_| 0.0, &[]);
+        check(|time| -1e-4 * time, &[]);
+        check(|time| 0.08 * time + 1e6, &[]);
+    }
+
+    #[test]
+    fn hours_ahead_for_a_while_are_two_jumps() {
+        let there_and_back = |time: f64| if (300.0..330.0).contains(&time) { 28_560.002 } else { 0.002 };
+        check(there_and_back, &[(300.0, 28_560.0), (330.0, -28_560.0)]);
+    }
+
+    #[test]
+    fn every_tooth_of_a_saw_is_a_jump() {
+        check(
+            |time| 0.074443 * (time % 60.0),
+            &[60.0, 120.0, 180.0, 240.0, 300.0, 360.0, 420.0, 480.0, 540.0].map(|at| (at, -4.46658)),
+        );
+    }
+
+    #[test]
+    fn a_message_belongs_where_both_its_ends_agree() {
+        let hours = 28_560 * SECOND;
+        let stretch = |from, until, base| Stretch { from, until, base, ..Stretch::steady(0) };
+        let jumping = [
+            stretch(i64::MIN, 300 * SECOND, 0),
+            stretch(300 * SECOND, 330 * SECOND, hours),
+            stretch(330 * SECOND, i64::MAX, 0),
+        ];
+        let steady = [Stretch::steady(7)];
+        for (sent, received, base) in [
+            (10 * SECOND, 10 * SECOND, 0),
+            (310 * SECOND, 310 * SECOND + hours, hours),
+            // It began before the jump, and counts on from there.
+            (301 * SECOND, 301 * SECOND, 0),
+        ] {
+            assert_eq!(bases_of((&steady, sent), (&jumping, received)), [7, base]);
+            assert_eq!(bases_of((&jumping, received), (&steady, sent)), [base, 7]);
+        }
+    }
+}

@@ -1,0 +1,365 @@
+//! What people reported of their clocks and traces, each with its right answer.
+//!
+//! Fleets are `tests/cases/*.toml`, with several seeds each; files that a fleet cannot make are written here.
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+
+use common::{batches, fix, ints, rows, settings, texts, traces};
+use unskew::report::ClockRow;
+use unskew::run::Outcome;
+use unskew::score::{self, Gauge, Score};
+use unskew::settings::Write;
+use unskew::simulate::{self, Scenario, scenario};
+
+/// A fleet's traces, corrected, beside the truth.
+struct Case {
+    folder: tempfile::TempDir,
+    outcome: Outcome,
+    what: String,
+}
+
+/// `about` changes the scenario further.
+fn case(name: &str, seed: u64, about: impl FnOnce(&mut Scenario)) -> Case {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases").join(name).with_extension("toml");
+    let mut scenario = scenario::read(&path).unwrap();
+    scenario.seed = seed;
+    scenario.outputs = vec![scenario::Output::Protobuf];
+    about(&mut scenario);
+    let simulated = simulate::run(&scenario).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let (input, truth) = (folder.path().join("traces.binpb"), folder.path().join("truth.parquet"));
+    fs::write(&input, simulated.protobuf.unwrap()).unwrap();
+    fs::write(truth, simulated.truth).unwrap();
+    let outcome = fix(&settings(&[input], &folder.path().join("out"), &[Write::Parquet]));
+    Case { folder, outcome, what: format!("{name}, seed {seed}") }
+}
+
+impl Case {
+    fn out(&self) -> std::path::PathBuf {
+        self.folder.path().join("out")
+    }
+
+    fn score(&self) -> Score {
+        score::score(&self.out(), &self.folder.path().join("truth.parquet"), Gauge::None).unwrap()
+    }
+
+    fn clock(&self, name: &str) -> &ClockRow {
+        self.outcome.clocks.iter().find(|row| row.clock == name).unwrap_or_else(|| panic!("no clock {name}"))
+    }
+
+    /// Seconds after the start, and size in ns, of a clock's steps; and how many slews are told of it.
+    fn steps(&self, clock: &str) -> (Vec<(f64, i64)>, usize) {
+        let (mut steps, mut slews) = (Vec::new(), 0);
+        for batch in batches(&self.out().join("skew/steps.parquet")) {
+            let (clocks, kinds) = (texts(&batch, "clock"), texts(&batch, "kind"));
+            let (times, sizes) = (ints(&batch, "time_unix_nano"), ints(&batch, "size_ns"));
+            for row in (0..batch.num_rows()).filter(|&row| clocks[row] == clock) {
+                if kinds[row] == "step" {
+                    steps.push(((times[row] - Scenario::default().start_unix_nano) as f64 / 1e9, sizes[row]));
+                } else {
+                    slews += 1;
+                }
+            }
+        }
+        (steps, slews)
+    }
+
+    /// The steps of `svc01-1` are these, to `within_s` and `within_ms`, and no slew is told.
+    fn check_steps(&self, expected: &[(f64, f64)], within_s: f64, within_ms: f64) {
+        let (steps, slews) = self.steps("svc01-1");
+        let alike = steps.iter().zip(expected).all(|(found, expected)| {
+            (found.0 - expected.0).abs() <= within_s && (found.1 as f64 / 1e6 - expected.1).abs() <= within_ms
+        });
+        assert!(
+            steps.len() == expected.len() && slews == 0 && alike,
+            "{}: steps {steps:?} and {slews} slews, and not {expected:?}",
+            self.what
+        );
+    }
+
+    fn check_p95(&self, most_ms: f64) {
+        let score = self.score();
+        let (ours, nothing) = (score.corrected.error.p95_ns / 1e6, score.doing_nothing.error.p95_ns / 1e6);
+        assert!(ours <= most_ms, "{}: p95 {ours} ms, more than {most_ms}; {nothing} as recorded", self.what);
+    }
+
+    fn nothing_moves(&self) {
+        assert_eq!(self.outcome.summary.moved, 0, "{}", self.what);
+        assert_eq!(self.score().moves.max_ns, 0.0, "{}", self.what);
+    }
+}
+
+/// Reported of six nodes, against NTP.
+const SIX_NODES: [(&str, f64); 6] = [
+    ("svc01-1", -33.604),
+    ("svc02-1", -31.109),
+    ("svc02-2", -30.372),
+    ("svc02-3", -22.730),
+    ("svc03-1", 267.821),
+    ("svc03-2", 267.582),
+];
+
+/// The 95 % interval of all six hangs on one link's asymmetry, so it may miss on one fleet of five (seed 1 does, by a
+/// quarter); the bounds that follow from cause and effect may not.
+#[test]
+fn six_nodes_are_where_they_were_reported() {
+    let mut missed = Vec::new();
+    for seed in [1, 5, 7, 19, 26] {
+        let case = case("six_nodes", seed, |_| ());
+        let found = |name: &str| {
+            let row = case.clock(name);
+            assert_eq!(row.state, "corrected", "{}: {name}", case.what);
+            (row.offset_largest_ns.unwrap() as f64 / 1e6, row.uncertainty_ns.unwrap() as f64 / 1e6)
+        };
+        for (name, offset_ms) in SIX_NODES {
+            let (found_ms, bound_ms) = found(name);
+            let off_ms = (found_ms - offset_ms).abs();
+            let what = format!("{}: {name} at {found_ms} ± {bound_ms} ms, and not {offset_ms}", case.what);
+            assert!(off_ms <= 1.5 * bound_ms && bound_ms < 1.5, "{what}");
+            if off_ms > bound_ms {
+                missed.push((seed, what));
+            }
+        }
+        for batch in batches(&case.out().join("skew/offsets.parquet")) {
+            let (lower, upper) = (ints(&batch, "lower_ns"), ints(&batch, "upper_ns"));
+            for (row, clock) in texts(&batch, "clock").into_iter().enumerate() {
+                if let Some((_, offset_ms)) = SIX_NODES.iter().find(|(name, _)| *name == clock) {
+                    let offset = (offset_ms * 1e6).round() as i64;
+                    assert!((lower[row]..=upper[row]).contains(&offset), "{}: {clock}", case.what);
+                }
+            }
+        }
+        let (one, other) = (found("svc03-1"), found("svc03-2"));
+        // Reported 0.239 ms apart.
+        assert!((one.0 - other.0 - 0.239).abs() <= one.1 + other.1, "{}: {one:?} and {other:?}", case.what);
+    }
+    missed.dedup_by_key(|(seed, _)| *seed);
+    assert!(missed.len() <= 1, "{missed:?}");
+}
+
+#[test]
+fn two_opposite_steps_of_hours_come_out_right() {
+    let hours_ms = 28_560_000.0;
+    let steps = [(300.0, hours_ms), (330.0, -hours_ms)];
+    for seed in 1..=3 {
+        let case = case("opposite_steps", seed, |_| ());
+        case.check_p95(0.5);
+        case.check_steps(&steps, 4.0, 2.0);
+        assert!(case.score().corrected.error.max_ns < 5e6, "{}", case.what);
+    }
+    // Few clocks and few calls.
+    let small = case("opposite_steps", 4, |scenario| {
+        scenario.fleet.clocks = 4;
+        scenario.spans = 3_000;
+    });
+    small.check_p95(1.5);
+    small.check_steps(&steps, 10.0, 3.0);
+    // And three years back.
+    let years = case("opposite_steps", 5, |scenario| {
+        let steps = &mut scenario.clocks.given[0].steps;
+        (steps[0].ms, steps[1].ms) = (-1e11, 1e11);
+    });
+    years.check_p95(0.5);
+    years.check_steps(&[(300.0, -1e11), (330.0, 1e11)], 4.0, 2.0);
+}
+
+#[test]
+fn a_saw_tooth_is_followed() {
+    let teeth: Vec<(f64, f64)> = (1..=9).map(|tooth| (60.0 * f64::from(tooth), -4_466.58)).collect();
+    for seed in 1..=3 {
+        let case = case("saw_tooth", seed, |_| ());
+        // As recorded, p95 is 1 to 3 s where the clock has more than a twentieth of the spans.
+        case.check_p95(60.0);
+        // Its calls are seconds apart in some fleets.
+        case.check_steps(&teeth, 8.0, 60.0);
+        let ppm = case.clock("svc01-1").frequency_ppm.unwrap();
+        // Per second of its own, of which it counts 1.074 to ours.
+        assert!((ppm - 74_443.0 / 1.074_443).abs() < 150.0, "{}: gains {ppm} ppm", case.what);
+    }
+}
+
+#[test]
+fn a_device_that_loses_time_has_one_slope() {
+    for seed in 1..=2 {
+        let case = case("losing_device", seed, |_| ());
+        let (steps, slews) = case.steps("svc01-1");
+        assert!(steps.is_empty() && slews == 0, "{}: {steps:?}, {slews} slews", case.what);
+        let row = case.clock("svc01-1");
+        let (lost_s, ppm) = (row.offset_last_ns.unwrap() as f64 / 1e9, row.frequency_ppm.unwrap());
+        assert!((lost_s + 20.0).abs() < 0.1, "{}: {lost_s} s", case.what);
+        assert!((ppm + 115.74).abs() < 0.5, "{}: {ppm} ppm", case.what);
+        case.check_p95(1.0);
+    }
+}
+
+#[test]
+fn ends_before_their_starts_are_found_told_and_rebuilt() {
+    for seed in 1..=3 {
+        let case = case("broken_ends", seed, |_| ());
+        let (mut broken, mut with_duration) = (0, 0);
+        for batch in batches(&traces(&case.out())) {
+            let of = |name| ints(&batch, name);
+            let (start, end, duration) = (of("start_unix_nano"), of("end_unix_nano"), of("duration_ns"));
+            let (was, ended, offset) = (of("original_start_unix_nano"), of("original_end_unix_nano"), of("offset_ns"));
+            for (row, correction) in texts(&batch, "correction").into_iter().enumerate() {
+                assert!(end[row] >= start[row] && start[row] == was[row] - offset[row], "{}", case.what);
+                assert_eq!(ended[row] < was[row], correction == "recovered", "{}", case.what);
+                if correction == "recovered" {
+                    assert_eq!(was[row] - ended[row], 2_000_000);
+                    broken += 1;
+                    with_duration += usize::from(duration[row] > 0);
+                }
+            }
+        }
+        // One in a hundred of 12,000; a third or more of them are servers with a client that waited.
+        assert!((80..=160).contains(&broken) && with_duration * 4 > broken, "{}: {broken}, {with_duration}", case.what);
+        assert_eq!(case.outcome.summary.findings["end_before_start"], broken as u64);
+        case.check_p95(1.0);
+    }
+}
+
+#[test]
+fn a_poll_that_began_before_the_publish_moves_nothing() {
+    for seed in 1..=3 {
+        case("early_poll", seed, |_| ()).nothing_moves();
+    }
+}
+
+const NOON: i64 = 1_712_345_678_000_000_000;
+
+/// A span of a file that is written by hand; times in ns.
+#[derive(Clone, Copy)]
+struct Hand {
+    host: &'static str,
+    id: u64,
+    parent: u64,
+    kind: u8,
+    start: i64,
+    end: i64,
+}
+
+const SERVER: u8 = 2;
+const CLIENT: u8 = 3;
+
+fn line(trace: u64, span: &Hand) -> String {
+    let Hand { host, id, parent, kind, start, end } = span;
+    let parent = if *parent == 0 { String::new() } else { format!(r#""parentSpanId":"{parent:016x}","#) };
+    let resource = format!(
+        r#"{{"attributes":[{{"key":"service.name","value":{{"stringValue":"{host}"}}}},{{"key":"host.name","value":{{"stringValue":"{host}"}}}},{{"key":"telemetry.sdk.language","value":{{"stringValue":"python"}}}}]}}"#
+    );
+    let span = format!(
+        r#"{{"traceId":"{trace:032x}","spanId":"{id:016x}",{parent}"name":"work","kind":{kind},"startTimeUnixNano":"{start}","endTimeUnixNano":"{end}"}}"#
+    );
+    format!("{{\"resourceSpans\":[{{\"resource\":{resource},\"scopeSpans\":[{{\"spans\":[{span}]}}]}}]}}\n")
+}
+
+/// Start, end, correction and offset.
+type Times = (i64, i64, String, i64);
+
+/// Sixty calls from `front` to `back`, whose clock is `ahead_ns` ahead, and the spans of `odd` in a trace of their own.
+/// Gives the folder written to, and the start, end, correction and offset of each of `odd`, by id.
+fn by_hand(ahead_ns: i64, odd: &[Hand]) -> (tempfile::TempDir, Outcome, Vec<Times>) {
+    let mut text = String::new();
+    for call in 0..60 {
+        let at = NOON + i64::from(call) * 1_000_000_003;
+        let jitter = i64::from(call * 37 % 23) * 11_003;
+        let front = Hand { host: "front", id: 1, parent: 0, kind: CLIENT, start: at, end: at + 9_000_000 + 2 * jitter };
+        let (start, end) = (at + 400_000 + jitter + ahead_ns, at + 8_600_000 + jitter + ahead_ns);
+        let back = Hand { host: "back", id: 2, parent: 1, kind: SERVER, start, end };
+        text += &(line(1_000 + call as u64, &front) + &line(1_000 + call as u64, &back));
+    }
+    odd.iter().for_each(|span| text += &line(1, span));
+    let folder = tempfile::tempdir().unwrap();
+    let input = folder.path().join("traces.jsonl");
+    fs::write(&input, text).unwrap();
+    let mut asked = settings(&[input], &folder.path().join("out"), &[Write::Parquet, Write::Same]);
+    asked.reference = Some("front".to_owned());
+    let outcome = fix(&asked);
+    let mut found: Vec<(String, Times)> = Vec::new();
+    for batch in batches(&traces(&asked.out)) {
+        let of = |name| ints(&batch, name);
+        let (start, end, offset) = (of("start_unix_nano"), of("end_unix_nano"), of("offset_ns"));
+        let (trace, id, correction) =
+            (texts(&batch, "trace_id"), texts(&batch, "span_id"), texts(&batch, "correction"));
+        found.extend(
+            (0..batch.num_rows())
+                .filter(|&row| trace[row] == format!("{:032x}", 1))
+                .map(|row| (id[row].clone(), (start[row], end[row], correction[row].clone(), offset[row]))),
+        );
+    }
+    found.sort();
+    (folder, outcome, found.into_iter().map(|(_, times)| times).collect())
+}
+
+#[test]
+fn spans_of_1970_and_of_56_years_move_nothing() {
+    let early = 123_000_000;
+    let years = 50 * 365 * 86_400 * 1_000_000_000;
+    let span = |id, parent, kind, host, start, end| Hand { host, id, parent, kind, start, end };
+    for ahead_ns in [0, 80_000_000] {
+        let odd = [
+            span(1, 0, CLIENT, "front", early, early + 5_000_000),
+            span(2, 1, SERVER, "back", early + 1_000_000, early + 4_000_000),
+            // They last for 54 years and for 50, the last on a host that is seen in no other span.
+            span(3, 0, CLIENT, "front", early, NOON),
+            span(4, 3, SERVER, "back", NOON + 1_000_000, NOON + 2_000_000),
+            span(5, 0, CLIENT, "front", NOON - years, NOON + 5_000_000),
+            span(6, 5, SERVER, "lonely", early, NOON),
+        ];
+        let (folder, outcome, found) = by_hand(ahead_ns, &odd);
+        for (found, span) in found.iter().zip(&odd).filter(|(_, span)| span.start == early) {
+            assert_eq!((found.0, found.1, found.3), (span.start, span.end, 0), "{ahead_ns}: span {}", span.id);
+            assert_eq!(found.2, "no_evidence");
+        }
+        let clock = |name: &str| outcome.clocks.iter().find(|row| row.clock == name).unwrap();
+        assert_eq!((clock("lonely").state.as_str(), clock("lonely").moved), ("no_evidence", 0));
+        assert_eq!(clock("back").steps, 0);
+        let offset = clock("back").offset_largest_ns.unwrap();
+        assert!((offset - ahead_ns).abs() < 300_000, "{offset}, and not {ahead_ns}");
+        assert_eq!(outcome.summary.moved, if ahead_ns == 0 { 0 } else { 61 });
+        assert_eq!(outcome.summary.findings["implausible_time"], 5);
+        assert!(rows(&folder.path().join("out/skew/steps.parquet"), &[]).is_empty());
+    }
+}
+
+/// As reported: the start is 1.1 ms behind the end, under a parent that encloses both.
+#[test]
+fn a_reported_end_before_its_start_is_put_inside_its_parent() {
+    let (start, end) = (1_712_345_678_901_234_567, 1_712_345_678_900_123_456);
+    let parent = Hand {
+        host: "front",
+        id: 1,
+        parent: 0,
+        kind: CLIENT,
+        start: 1_712_345_678_898_000_000,
+        end: 1_712_345_678_905_000_000,
+    };
+    let broken = Hand { host: "back", id: 2, parent: 1, kind: SERVER, start, end };
+    for ahead_ns in [0, 80_000_000] {
+        let broken = Hand { start: start + ahead_ns, end: end + ahead_ns, ..broken };
+        let (folder, outcome, found) = by_hand(ahead_ns, &[parent, broken]);
+        let (written, until, correction, offset) = &found[1];
+        assert_eq!(correction, "recovered");
+        assert!((written - start).abs() < 300_000, "starts {} ns from where it did", written - start);
+        assert!(parent.start < *written && written < until && *until < parent.end, "{written}..{until}");
+        assert_eq!(written + offset, broken.start);
+        assert_eq!(outcome.summary.findings["end_before_start"], 1);
+        // What was recorded can be had back.
+        let corrected = fs::read_to_string(folder.path().join("out/corrected/traces.jsonl")).unwrap();
+        let line = corrected.lines().find(|line| line.contains("\"recovered\"")).unwrap();
+        assert!(line.contains(&format!(r#""unskew.original_end_unix_nano","value":{{"intValue":"{}"}}"#, broken.end)));
+    }
+}
+
+/// With its host on the same clock as the parent nothing tells more than its start.
+#[test]
+fn a_reported_end_before_its_start_on_its_parents_clock_is_put_at_its_start() {
+    let (start, end) = (1_712_345_678_901_234_567, 1_712_345_678_900_123_456);
+    let span = |id, parent, start, end| Hand { host: "front", id, parent, kind: 1, start, end };
+    let (_, outcome, found) = by_hand(0, &[span(1, 0, start - 5_000_000, start + 5_000_000), span(2, 1, start, end)]);
+    assert_eq!(found[1], (start, start, "recovered".to_owned(), 0));
+    assert_eq!(outcome.summary.findings["end_before_start"], 1);
+}
