@@ -264,7 +264,7 @@ type Times = (i64, i64, String, i64);
 fn by_hand(ahead_ns: i64, odd: &[Hand]) -> (tempfile::TempDir, Outcome, Vec<Times>) {
     let mut text = String::new();
     for call in 0..60 {
-        let at = NOON + i64::from(call) * 1_000_000_003;
+        let at = NOON + i64::from(call) * 1_013_370_003 + 123_457;
         let jitter = i64::from(call * 37 % 23) * 11_003;
         let front = Hand { host: "front", id: 1, parent: 0, kind: CLIENT, start: at, end: at + 9_000_000 + 2 * jitter };
         let (start, end) = (at + 400_000 + jitter + ahead_ns, at + 8_600_000 + jitter + ahead_ns);
