@@ -38,7 +38,10 @@ pub struct LinkEstimate {
 /// (fleet `const`, seed 1: p95 273 µs instead of 158).
 const DEVIATIONS: f64 = 2.5;
 
-/// Where most clocks of a fleet are wrong, one that is left alone but seems off by this many of its deviations is not
+/// So many deviations are no chance, even where all clocks of a fleet share one error.
+const BEYOND_DOUBT: f64 = 6.0;
+
+/// Where most clocks of a fleet are wrong beyond doubt, one that is left alone but seems off by this many of its deviations is not
 /// believed to be right, and holds no other. (Fleet `const`, seed 11: p95 192 µs where it does, 95 where not. In a
 /// well-kept fleet all that are left alone hold the others; `ntp`, seed 9: 171 and 714.)
 const SEEMS_OFF: f64 = 1.5;
@@ -54,10 +57,10 @@ pub(super) fn decide(
     let tied = tied(&free, clocks);
     let movable: Vec<bool> = (0..clocks).map(|clock| tied[clock] && reference != Some(clock)).collect();
     let free_table = Table::of(&free, settings.reference);
-    let sure = |clock: usize| free_table.clocks[clock].iter().any(|part| part.ratio() > DEVIATIONS);
-    let mut moved: Vec<bool> = (0..clocks).map(|clock| movable[clock] && sure(clock)).collect();
-    let count = |of: &[bool]| of.iter().filter(|of| **of).count();
-    let well_kept = 2 * count(&moved) <= count(&movable);
+    let off = |clock: usize, by: f64| movable[clock] && free_table.clocks[clock].iter().any(|part| part.ratio() > by);
+    let mut moved: Vec<bool> = (0..clocks).map(|clock| off(clock, DEVIATIONS)).collect();
+    let wrong = (0..clocks).filter(|&clock| off(clock, BEYOND_DOUBT)).count();
+    let well_kept = 2 * wrong <= movable.iter().filter(|movable| **movable).count();
     let right = |clock: usize| well_kept || free_table.clocks[clock].iter().all(|part| part.ratio() <= SEEMS_OFF);
     // A clock is let go, or held after all, once.
     let mut released = vec![false; clocks];

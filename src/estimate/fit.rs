@@ -56,9 +56,7 @@ const LEAST_SPACING_S: f64 = 0.25;
 /// Above this many unknowns knots stand further apart, so that time and memory stay in proportion to the clocks.
 const UNKNOWNS: f64 = 150_000.0;
 
-/// Nor are there more than so many for each reading: days of a few calls an hour have nothing to say of seconds. (With
-/// two none of the fleets of `tests/accuracy.rs` has other knots than without; a device watched for 48 h takes a fifth
-/// of the time.)
+/// Nor are there more than so many for each reading: days of a few calls an hour have nothing to say of seconds.
 const PER_READING: f64 = 2.0;
 
 /// One pass: its windows in seconds (fewer where knots stand closer), and whether readings that imply a negative delay are set aside and rows far from

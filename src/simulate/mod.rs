@@ -391,10 +391,10 @@ mod tests {
     #[test]
     fn every_committed_scenario_runs() {
         let mut names = Vec::new();
-        for folder in ["scenarios", "cases"] {
-            let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/accuracy").join(folder);
-            for entry in std::fs::read_dir(folder).unwrap() {
-                let path = entry.unwrap().path();
+        for folder in ["accuracy/scenarios", "cases"] {
+            let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(folder);
+            let paths = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+            for path in paths.filter(|path| path.extension().is_some_and(|name| name == "toml")) {
                 let scenario = scenario::read(&path).unwrap();
                 run(&Scenario { spans: 100, ..scenario }).unwrap();
                 names.push(path);
