@@ -59,9 +59,9 @@ const UNKNOWNS: f64 = 150_000.0;
 /// Nor are there more than so many for each reading: days of a few calls an hour have nothing to say of seconds.
 const PER_READING: f64 = 2.0;
 
-/// One pass: its windows in seconds (fewer where knots stand closer), and whether readings that imply a negative delay are set aside and rows far from
-/// the model count less. Neither before slews are followed: a model that lags calls good readings violations
-/// (ESTIMATOR.md, second prototype, 2).
+/// One pass: its windows in seconds (shorter where knots stand closer), and whether readings that imply a negative delay
+/// are set aside and rows far from the model count less. Neither before slews are followed: a model that lags calls good
+/// readings violations (ESTIMATOR.md, second prototype, 2).
 struct Pass {
     window_s: f64,
     guard: bool,
