@@ -237,13 +237,8 @@ impl<'a> Clocks<'a> {
         };
         let offset = model.segments.get(segment).map_or(0, |segment| segment.offset_at(at));
         let reference = local.saturating_sub(offset);
-        if let Some(found) = model.segments.get(segment) {
-            let late = segment > 0 && reference.saturating_sub(found.from.nanos()) < NEAR_STEP_NS;
-            let early =
-                segment + 1 < model.segments.len() && found.until.nanos().saturating_sub(reference) < NEAR_STEP_NS;
-            if late || early {
-                return None;
-            }
+        if beside_step(model, segment, reference) != (false, false) {
+            return None;
         }
         if self.at_zero[clock as usize] {
             return Some(End { node: Node { clock, segment: 0, cell: 0 }, offset, leeway: 0, reference });
@@ -290,8 +285,9 @@ impl<'a> Clocks<'a> {
             let last = nodes[own.clone()].last().map_or(i64::MIN, |node| node.middle() + CELL_NS / 2);
             for knot in &segment.knots {
                 let local = knot.local.nanos();
-                let perhaps_before = if local < first { -came } else { 0 };
-                let perhaps_after = if local > last { comes } else { 0 };
+                let near = beside_step(model, place as usize, local.saturating_sub(knot.offset_ns));
+                let perhaps_before = if local < first || near.0 { -came } else { 0 };
+                let perhaps_after = if local > last || near.1 { comes } else { 0 };
                 let lowest = knot.offset_ns + perhaps_before.min(perhaps_after).min(0);
                 let highest = knot.offset_ns + perhaps_before.max(perhaps_after).max(0);
                 let leeway = &self.leeways[clock as usize][place as usize];
@@ -304,6 +300,15 @@ impl<'a> Clocks<'a> {
         }
         Written { knots, bounds: Vec::new() }
     }
+}
+
+/// Whether a time in a segment is so near to the step that began it, or to the one that ends it, that it may be on the
+/// other side of that step.
+fn beside_step(model: &ClockModel, segment: usize, reference: i64) -> (bool, bool) {
+    let Some(found) = model.segments.get(segment) else { return (false, false) };
+    let behind = segment > 0 && reference.saturating_sub(found.from.nanos()) < NEAR_STEP_NS;
+    let before = segment + 1 < model.segments.len() && found.until.nanos().saturating_sub(reference) < NEAR_STEP_NS;
+    (behind, before)
 }
 
 /// A residual's bounds between two nodes: the tighter of what each of them says.
