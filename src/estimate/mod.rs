@@ -14,6 +14,7 @@ mod jumps;
 mod leeway;
 mod paths;
 mod rows;
+mod slews;
 mod solve;
 mod steps;
 mod table;
