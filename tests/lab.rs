@@ -2,6 +2,8 @@
 //!
 //! `UNSKEW_DATA=FOLDER cargo test --release --test lab`; a folder or file that is missing is a failure.
 
+mod common;
+
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -14,12 +16,7 @@ use unskew::run::Outcome;
 use unskew::score::{self, Gauge, Score};
 use unskew::settings::{Annotate, Fix, Write};
 
-fn data(path: &str) -> PathBuf {
-    let root = std::env::var_os("UNSKEW_DATA").expect("UNSKEW_DATA has to name the folder of the shared data");
-    let path = Path::new(&root).join(path);
-    assert!(path.exists(), "{}: missing; UNSKEW_DATA has to name the folder of the shared data", path.display());
-    path
-}
+use common::data;
 
 /// A row of the steps table.
 #[derive(Debug)]
@@ -38,19 +35,8 @@ struct Fixed {
 
 fn fix(inputs: &[PathBuf]) -> Fixed {
     let folder = tempfile::tempdir().unwrap();
-    let settings = Fix {
-        inputs: inputs.iter().map(|path| path.display().to_string()).collect(),
-        out: folder.path().join("out"),
-        write: vec![Write::Parquet],
-        annotate: Annotate::None,
-        reference: Some("lg-1".to_owned()),
-        clock_keys: Vec::new(),
-        max_correction_ns: None,
-        dry_run: false,
-        exchanges: false,
-        max_record: unskew::io::MAX_RECORD,
-        force: false,
-    };
+    let plain = common::settings(inputs, &folder.path().join("out"), &[Write::Parquet]);
+    let settings = Fix { reference: Some("lg-1".to_owned()), annotate: Annotate::None, exchanges: false, ..plain };
     let outcome = unskew::run::fix(&settings, &mut std::io::empty(), |_| {}).unwrap();
     assert!(!outcome.failed, "{:?}", outcome.summary.problems);
     Fixed { folder, outcome }

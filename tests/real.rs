@@ -2,6 +2,7 @@
 //!
 //! `UNSKEW_DATA=FOLDER cargo test --release --test real`; a folder or file that is missing is a failure.
 
+mod common;
 #[path = "real/jaeger.rs"]
 mod jaeger;
 #[path = "real/nezha.rs"]
@@ -11,7 +12,7 @@ mod otlp;
 
 use std::collections::BTreeMap;
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::{DataType, Int64Type};
@@ -21,11 +22,7 @@ use unskew::run::Outcome;
 use unskew::settings::{Annotate, Fix, Write};
 
 fn unpacked(path: &str) -> Vec<u8> {
-    let root = std::env::var_os("UNSKEW_DATA").expect("UNSKEW_DATA has to name the folder of the shared data");
-    let path = Path::new(&root).join("real").join(path);
-    let packed = std::fs::read(&path).unwrap_or_else(|error| {
-        panic!("{}: {error}; UNSKEW_DATA has to name the folder of the shared data", path.display())
-    });
+    let packed = std::fs::read(common::data(&format!("real/{path}"))).unwrap();
     zstd::decode_all(&packed[..]).unwrap()
 }
 
@@ -71,18 +68,13 @@ fn fix(lines: &str, reference: Option<&str>) -> Fixed {
     let folder = tempfile::tempdir().unwrap();
     let input = folder.path().join("traces.jsonl");
     std::fs::write(&input, lines).unwrap();
+    let plain = common::settings(&[input], &folder.path().join("out"), &[Write::Parquet]);
     let settings = Fix {
-        inputs: vec![input.display().to_string()],
-        out: folder.path().join("out"),
-        write: vec![Write::Parquet],
-        annotate: Annotate::None,
         reference: reference.map(str::to_owned),
-        clock_keys: Vec::new(),
-        max_correction_ns: None,
-        dry_run: true,
+        annotate: Annotate::None,
         exchanges: false,
-        max_record: unskew::io::MAX_RECORD,
-        force: false,
+        dry_run: true,
+        ..plain
     };
     let outcome = unskew::run::fix(&settings, &mut std::io::empty(), |_| {}).unwrap();
     assert!(!outcome.failed, "{:?}", outcome.summary.problems);

@@ -125,3 +125,11 @@ pub fn ints(batch: &RecordBatch, name: &str) -> Vec<i64> {
     let column = batch.column_by_name(name).unwrap_or_else(|| panic!("no column {name}"));
     column.as_any().downcast_ref::<Int64Array>().unwrap().values().to_vec()
 }
+
+/// A path below the folder of the shared data, which has to be there.
+pub fn data(path: &str) -> PathBuf {
+    let root = std::env::var_os("UNSKEW_DATA").expect("UNSKEW_DATA has to name the folder of the shared data");
+    let path = Path::new(&root).join(path);
+    assert!(path.exists(), "{}: missing; UNSKEW_DATA has to name the folder of the shared data", path.display());
+    path
+}
