@@ -303,6 +303,24 @@ fn across_a_step_no_bound_is_carried() {
     }
 }
 
+/// Readings within a second of a step do not count, so the first that does lies in a cell that began before the step.
+#[test]
+fn a_step_timed_a_little_early_is_between_the_bounds_all_the_same() {
+    let (at, truly, size) = (100_500 * MS, 100_504 * MS, 30 * MS);
+    let calls: Vec<Call> = (0..400).map(|call_at| call((0, 1), call_at * S / 2, (300 * US, 200 * US))).collect();
+    let offset = |clock, time: i64| if clock == 1 && time >= truly { size } else { 0 };
+    let evidence = evidence(2, &calls, offset);
+    let part = |times: [i64; 2], offset| model(0, &times.map(|time| (time, offset))).segments.remove(0);
+    let before = Segment { until: ReferenceTime::from_nanos(at), ..part([5 * S, at], 0) };
+    let after = Segment { from: ReferenceTime::from_nanos(at), ..part([at, 195 * S], size) };
+    let mut map = against_first(vec![reference(), ClockModel { segments: vec![before, after], ..model(0, &[]) }]);
+    bound(&evidence, &FxHashSet::default(), &mut map);
+    for knot in map.models[1].segments.iter().flat_map(|segment| &segment.knots) {
+        let truth = offset(1, knot.local.nanos() - knot.offset_ns);
+        assert!(knot.lower_ns.unwrap() <= truth && truth <= knot.upper_ns.unwrap(), "{truth}: {knot:?}");
+    }
+}
+
 #[test]
 fn the_order_of_the_input_decides_nothing() {
     let mut calls: Vec<Call> = (0..40)
