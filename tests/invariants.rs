@@ -410,3 +410,37 @@ fn without_a_reference_the_first_clock_may_be_hours_off() {
         assert_eq!(row.moved > 0, first != 0.0, "{row:?}");
     }
 }
+
+/// Nothing that the solve can do is right then; but what is told of a clock has to be what is done with it.
+#[test]
+fn a_name_that_three_machines_share_invents_no_correction_of_nothing() {
+    let text = "
+        spans = 5000
+        duration_s = 300
+        [fleet]
+        clocks = 8
+        services = 4
+        [links]
+        one_way_ms = [0.1, 1.0]
+        [clocks]
+        perfect = true
+        [[clocks.given]]
+        host = \"svc03-2\"
+        offset_ms = 100.0
+        [[clocks.given]]
+        host = \"svc03-3\"
+        offset_ms = -50.0
+    ";
+    let mut bytes = fleet(text).protobuf.unwrap();
+    let places: Vec<usize> = memchr::memmem::find_iter(&bytes, b"svc03-").collect();
+    places.iter().for_each(|&place| bytes[place + 6] = b'1');
+    let folder = tempfile::tempdir().unwrap();
+    let input = folder.path().join("traces.binpb");
+    fs::write(&input, bytes).unwrap();
+    let settings = settings(&[input], &folder.path().join("out"), &[Write::Parquet]);
+    let outcome = unskew::run::fix(&settings, &mut std::io::empty(), |_| {}).unwrap();
+    assert!(outcome.summary.findings.contains_key("negative_cycle"));
+    for row in outcome.clocks.iter().filter(|row| row.state == "corrected") {
+        assert!(row.moved > 0 && row.uncertainty_ns > Some(0), "{row:?}");
+    }
+}

@@ -73,6 +73,9 @@ pub(super) fn decide(
             let pinned = settings.reference.or_else(|| held.iter().position(|held| *held).map(|c| ClockId(c as u32)));
             table = Table::of(&fit, pinned);
             solved = Some(fit);
+        } else {
+            table = free_table.clone();
+            solved = None;
         }
         let mut next = moved.clone();
         for clock in (0..clocks).filter(|&clock| moved[clock] && !released[clock]) {
