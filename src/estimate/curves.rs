@@ -71,8 +71,8 @@ impl Curves {
     }
 
     /// The unknown of one kind of call's bias.
-    pub(super) fn bias(&self, kind: usize) -> usize {
-        self.knots() + self.breaks.len() + kind
+    pub(super) fn bias(&self, kind: u32) -> usize {
+        self.knots() + self.breaks.len() + kind as usize
     }
 
     /// The unknowns that make up a clock's offset at a place on the grid, each with its factor.

@@ -57,11 +57,14 @@ pub(super) fn decide(
     let tied = tied(&free, clocks);
     let movable: Vec<bool> = (0..clocks).map(|clock| tied[clock] && reference != Some(clock)).collect();
     let free_table = Table::of(&free, settings.reference);
-    let off = |clock: usize, by: f64| movable[clock] && free_table.clocks[clock].iter().any(|part| part.ratio() > by);
-    let mut moved: Vec<bool> = (0..clocks).map(|clock| off(clock, DEVIATIONS)).collect();
-    let wrong = (0..clocks).filter(|&clock| off(clock, BEYOND_DOUBT)).count();
-    let well_kept = 2 * wrong <= movable.iter().filter(|movable| **movable).count();
-    let right = |clock: usize| well_kept || free_table.clocks[clock].iter().all(|part| part.ratio() <= SEEMS_OFF);
+    let wrong = |clock: &usize| free_table.clocks[*clock].iter().any(|part| part.ratio() > BEYOND_DOUBT);
+    let movable_clocks = || (0..clocks).filter(|&clock| movable[clock]);
+    let well_kept = 2 * movable_clocks().filter(wrong).count() <= movable_clocks().count();
+    let size = |part: &Part| if well_kept { part.ratio() } else { part.ratio().max(part.change_ratio()) };
+    let off = |clock: usize, by: f64| movable[clock] && free_table.clocks[clock].iter().any(|part| size(part) > by);
+    let [least, to_stay] = if well_kept { [DEVIATIONS, OF_95] } else { [OF_95, SEEMS_OFF] };
+    let mut moved: Vec<bool> = (0..clocks).map(|clock| off(clock, least)).collect();
+    let right = |clock: usize| well_kept || !off(clock, SEEMS_OFF);
     // A clock is let go, or held after all, once.
     let mut released = vec![false; clocks];
     let mut solved = None;
@@ -79,7 +82,7 @@ pub(super) fn decide(
         }
         let mut next = moved.clone();
         for clock in (0..clocks).filter(|&clock| moved[clock] && !released[clock]) {
-            next[clock] = table.clocks[clock].iter().any(|part| part.ratio() > OF_95)
+            next[clock] = table.clocks[clock].iter().any(|part| size(part) > to_stay)
                 && !table.is_mostly_taken(clock, &free_table);
         }
         for clock in out_of_order(&free, &free_table, &table, &moved, &movable) {
@@ -92,7 +95,7 @@ pub(super) fn decide(
         moved = next;
     }
     let solved = solved.unwrap_or(free);
-    let large = |part: &Part| part.ratio() > OF_95;
+    let large = |part: &Part| size(part) > to_stay;
     let decided: Vec<Vec<bool>> = table.clocks.iter().map(|parts| parts.iter().map(large).collect()).collect();
     table.admit(&free_table);
     let witnesses = Witnesses::of(&solved, clocks);
@@ -203,7 +206,7 @@ fn out_of_order(free: &Fit, free_table: &Table, table: &Table, moved: &[bool], m
     let used = free.observations.iter().zip(&free.used).filter(|(_, used)| **used).map(|(o, _)| o);
     for o in used.filter(|o| held(o.client) || held(o.server)) {
         // A quantum's deviation is its length over √12; a floored start may be all of it early.
-        let tolerance = 1e3 + 12f64.sqrt() * o.floored_variance.sqrt();
+        let tolerance = 1e3 + 12f64.sqrt() * o.floored_variance().sqrt();
         let delay = |offset: &dyn Fn(u32, f64) -> f64| {
             let out = o.forward + o.apart[0] - (offset(o.server, o.received) - offset(o.client, o.sent));
             let back = o.backward - o.apart[1] + (offset(o.server, o.responded) - offset(o.client, o.returned));

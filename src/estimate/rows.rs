@@ -1,18 +1,23 @@
 //! Readings → rows: per link and window the smallest of what the model leaves, both ways, and how sure it is.
 //!
 //! Minima are taken of residuals, never of raw gaps: with 80 ppm the raw minima of a long window sit at its two ends
-//! (ESTIMATOR.md, fact 7). Floored readings are averaged instead, over the exchanges of the lower half of δ.
+//! (ESTIMATOR.md, fact 7). Floored readings have no minima: all of a window count together.
 
 use super::align::Alignment;
 use super::curves::Curves;
 use super::evidence::{Reading, Side};
 use super::fit::Grid;
+use super::floored::{Floored, together};
 use super::solve::Rows;
 
 /// A reading, relative to the bases of its two clocks.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Observation {
     pub(super) link: u32,
+    /// The way its message took, which other links may share.
+    pub(super) route: u32,
+    /// Its kind of call, which has a bias.
+    pub(super) kind: u32,
     pub(super) client: u32,
     pub(super) server: u32,
     pub(super) side: Side,
@@ -29,16 +34,25 @@ pub(super) struct Observation {
     pub(super) received: f64,
     pub(super) responded: f64,
     pub(super) returned: f64,
-    /// What flooring adds to (f − b)/2 on average, ns.
-    pub(super) floored_by: f64,
-    /// Its variance, ns².
-    pub(super) floored_variance: f64,
+    /// What the client's clock and the server's are floored to, ns.
+    pub(super) quanta: [f64; 2],
     pub(super) exchange: u64,
 }
 
 impl Observation {
+    /// Has a δ, and counts where δs are counted.
+    pub(super) fn is_two_sided(&self) -> bool {
+        self.side != Side::Forward
+    }
+
     pub(super) fn delay(&self) -> f64 {
         self.forward + self.backward
+    }
+
+    /// Variance of what flooring adds to (f − b)/2, ns². A floored client's T1 and T4 are early by the same u, uniform
+    /// in [0, q), so (f − b)/2 is too large by u; a floored server's makes it too small.
+    pub(super) fn floored_variance(&self) -> f64 {
+        (self.quanta[0].powi(2) + self.quanta[1].powi(2)) / 12.0
     }
 
     /// The request's delay, by the model, ns.
@@ -97,8 +111,6 @@ pub(super) fn observe(
             let (client, server) = (reading.link.client.0, reading.link.server.0);
             let bases = alignment.bases_of(reading);
             let apart = [bases[1].saturating_sub(bases[0]), bases[2].saturating_sub(bases[3])];
-            let (client_quantum, server_quantum) =
-                (f64::from(reading.client_quantum_ns), f64::from(reading.server_quantum_ns));
             let local = [
                 grid.place(bases[0], reading.request_sent),
                 grid.place(bases[1], reading.request_received),
@@ -107,6 +119,8 @@ pub(super) fn observe(
             ];
             Observation {
                 link: link as u32,
+                route: 0,
+                kind: 0,
                 client,
                 server,
                 side: reading.side,
@@ -119,33 +133,45 @@ pub(super) fn observe(
                 received: local[1],
                 responded: local[2],
                 returned: local[3],
-                // A floored client's T1 and T4 are early by the same u, uniform in [0, q): θ is too large by u.
-                floored_by: (client_quantum - server_quantum) / 2.0,
-                floored_variance: (client_quantum * client_quantum + server_quantum * server_quantum) / 12.0,
+                quanta: [f64::from(reading.client_quantum_ns), f64::from(reading.server_quantum_ns)],
                 exchange: reading.exchange,
             }
         })
         .collect()
 }
 
-/// What one link's calls are like, the model taken off.
+/// What the calls of one route are like, the model taken off.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct LinkScale {
+pub(super) struct Scale {
     /// A low round-trip delay, ns: robust where the least is not (ESTIMATOR.md, second prototype, 1).
     pub(super) delay: f64,
     /// Mean of what comes on top of the least delay, each way, ns.
     pub(super) jitter_out: f64,
     pub(super) jitter_back: f64,
-    /// The unknown that is the bias of this kind of call.
-    pub(super) bias: usize,
 }
 
-/// The part of a link's δ that its low round-trip delay is read at; a handful of calls that nobody waited for
+/// The part of a route's δ that its low round-trip delay is read at; a handful of calls that nobody waited for
 /// have any δ ≥ 0, so not the least.
-const LOW_DELAY: f64 = 0.15;
+pub(super) const LOW_DELAY: f64 = 0.15;
 
-/// A δ this much smaller than the link's low one belongs to a call that nobody waited for.
+/// A δ this much smaller than the route's low one belongs to a call that nobody waited for.
 const EARLY: f64 = 0.6;
+
+/// By how much of itself the low δ is above the least: an exponential queue of half the delay each way has its 15 %
+/// quantile there.
+const ABOVE_LEAST: f64 = 0.15;
+
+/// Of floored calls those count whose δ is no more than this many low ones: a longer one connected or queued first, which
+/// is all in the request. (Fleets of drifting clocks: floored links of 0.2 to 1 ms seemed 5 to 23 µs slower out than they
+/// are, others 2 faster.)
+const CLOSE: f64 = 1.5;
+
+/// What a model may lag within a window, ns.
+const LAG: f64 = 20e3;
+
+/// In whole seconds the end of a span is floored on its own, so that δ is wrong as well and picking by it is no longer
+/// fair: no average makes up for it, ns².
+pub(super) const WHOLE_SECONDS: f64 = 1e18 / 12.0;
 
 /// The value below which `part` of a sorted slice lies.
 pub(super) fn quantile(sorted: &[f64], part: f64) -> f64 {
@@ -155,16 +181,16 @@ pub(super) fn quantile(sorted: &[f64], part: f64) -> f64 {
     }
 }
 
-/// Scales of all links. Links with few calls lean on what calls of that delay are like in the whole fleet.
-pub(super) fn scales(links: usize, observations: &[Observation], used: &[bool], curves: &Curves) -> Vec<LinkScale> {
-    let mut scales = Vec::with_capacity(links);
-    let mut counts = Vec::with_capacity(links);
+/// Scales of all routes. Those with few calls lean on what calls of that delay are like in the whole fleet.
+pub(super) fn scales(routes: usize, observations: &[Observation], used: &[bool], curves: &Curves) -> Vec<Scale> {
+    let mut scales = Vec::with_capacity(routes);
+    let mut counts = Vec::with_capacity(routes);
     let mut start = 0;
-    for link in 0..links as u32 {
-        let end = start + observations[start..].iter().take_while(|o| o.link == link).count();
+    for route in 0..routes as u32 {
+        let end = start + observations[start..].iter().take_while(|o| o.route == route).count();
         let (mut delays, mut outs, mut backs) = (Vec::new(), Vec::new(), Vec::new());
         for (observation, _) in observations[start..end].iter().zip(&used[start..end]).filter(|(_, used)| **used) {
-            if observation.side != Side::Forward && observation.delay() >= 0.0 {
+            if observation.is_two_sided() && observation.delay() >= 0.0 {
                 delays.push(observation.delay());
             }
             if observation.side != Side::Backward {
@@ -180,15 +206,14 @@ pub(super) fn scales(links: usize, observations: &[Observation], used: &[bool], 
         let jitter = |sorted: &[f64]| (quantile(sorted, 0.5) - quantile(sorted, 0.1)) / 0.588;
         // A model that lags behind a slew spreads the residuals; δ knows nothing of clocks.
         let most = jitter(&delays);
-        scales.push(LinkScale {
+        scales.push(Scale {
             delay: quantile(&delays, LOW_DELAY),
             jitter_out: jitter(&outs).min(most),
             jitter_back: jitter(&backs).min(most),
-            bias: 0,
         });
         counts.push(delays.len() as f64);
     }
-    // A one-way link has no δ: it gives bounds, and no scale.
+    // A one-way route has no δ: it gives bounds, and no scale.
     let mut ratios: Vec<f64> = scales
         .iter()
         .zip(&counts)
@@ -207,14 +232,14 @@ pub(super) fn scales(links: usize, observations: &[Observation], used: &[bool], 
 }
 
 /// Which readings take part at all: no response where δ shows that nobody waited for it. A request always counts.
-pub(super) fn waited_for(observations: &[Observation], scales: &[LinkScale]) -> Vec<bool> {
+pub(super) fn waited_for(observations: &[Observation], scales: &[Scale]) -> Vec<bool> {
     observations
         .iter()
-        .map(|o| o.side == Side::Forward || (o.delay() >= 0.0 && o.delay() >= EARLY * scales[o.link as usize].delay))
+        .map(|o| !o.is_two_sided() || (o.delay() >= 0.0 && o.delay() >= EARLY * scales[o.route as usize].delay))
         .collect()
 }
 
-/// Readings of one link and window.
+/// Readings of one route and window.
 #[derive(Default)]
 struct Window {
     number: i64,
@@ -226,23 +251,17 @@ struct Window {
     floored: Vec<usize>,
 }
 
-/// Rows of all links for windows `width` knots wide.
-pub(super) fn rows(
-    observations: &[Observation],
-    used: &[bool],
-    scales: &[LinkScale],
-    curves: &Curves,
-    width: f64,
-) -> Rows {
+/// Rows of all routes for windows `width` knots wide.
+pub(super) fn rows(observations: &[Observation], used: &[bool], scales: &[Scale], curves: &Curves, width: f64) -> Rows {
     let mut rows = Rows::new();
     let mut start = 0;
     while start < observations.len() {
-        let link = observations[start].link;
-        let end = start + observations[start..].iter().take_while(|o| o.link == link).count();
+        let route = observations[start].route;
+        let end = start + observations[start..].iter().take_while(|o| o.route == route).count();
         let windows = windows(observations, start..end, used, curves, width);
         for index in 0..windows.len() {
-            push_minima(&mut rows, &windows, index, observations, &scales[link as usize], curves);
-            push_average(&mut rows, &windows[index].floored, observations, &scales[link as usize], curves);
+            push_minima(&mut rows, &windows, index, observations, &scales[route as usize], curves);
+            push_floored(&mut rows, &windows[index].floored, observations, &scales[route as usize], curves);
         }
         start = end;
     }
@@ -293,7 +312,7 @@ fn push_minima(
     windows: &[Window],
     index: usize,
     observations: &[Observation],
-    scale: &LinkScale,
+    scale: &Scale,
     curves: &Curves,
 ) {
     let window = &windows[index];
@@ -323,46 +342,52 @@ fn push_minima(
     let variance =
         (over_out * over_out + over_back * over_back) / 4.0 + excess * excess / 3.0 + rounding * rounding + 1e6;
     let (forward, backward) = (&observations[forward], &observations[backward]);
-    let mut terms = Vec::with_capacity(8);
+    let mut terms = Vec::with_capacity(10);
     curves.terms(forward.server, forward.received, 0.5, &mut terms);
     curves.terms(forward.client, forward.sent, -0.5, &mut terms);
     curves.terms(backward.server, backward.responded, 0.5, &mut terms);
     curves.terms(backward.client, backward.returned, -0.5, &mut terms);
-    push(rows, terms, residual, variance, (forward.link, scale), curves);
+    terms.extend([forward, backward].map(|o| (curves.bias(o.kind), scale.delay / 4.0)));
+    push(rows, terms, residual, variance, forward.route, curves);
 }
 
-/// Floored readings: every exchange counts, the less the longer its legs took beyond the link's low delay, as that may
-/// be all in one of them.
-fn push_average(rows: &mut Rows, floored: &[usize], observations: &[Observation], scale: &LinkScale, curves: &Curves) {
+/// Floored readings of one window, all together.
+fn push_floored(rows: &mut Rows, floored: &[usize], observations: &[Observation], scale: &Scale, curves: &Curves) {
+    let close = |&index: &usize| observations[index].delay() <= CLOSE * scale.delay;
+    let floored: Vec<usize> = floored.iter().copied().filter(close).collect();
     let Some(&first) = floored.first() else { return };
-    let weight = |o: &Observation| {
-        let excess = (o.delay() - scale.delay).max(0.0) / 2.0;
-        1.0 / (o.floored_variance + excess * excess + 1e6)
-    };
+    let excess = |o: &Observation| (o.delay() - scale.delay).max(0.0);
+    let weight = |o: &Observation| 1.0 / (o.floored_variance() + excess(o) * excess(o) / 4.0 + 1e6);
     let total: f64 = floored.iter().map(|&index| weight(&observations[index])).sum();
     let mean = |value: &dyn Fn(&Observation) -> f64| {
         let of = |&index: &usize| weight(&observations[index]) * value(&observations[index]);
         floored.iter().map(of).sum::<f64>() / total
     };
-    let residual = mean(&|o| (o.out(curves) - o.back(curves)) / 2.0 - o.floored_by);
-    let variance = 1.0 / total + 1e6;
+    let offset = |o: &Observation| (o.out(curves) - o.back(curves)) / 2.0 - (o.quanta[0] - o.quanta[1]) / 2.0;
+    let one = |&index: &usize| {
+        let o = &observations[index];
+        let [client, server] = o.quanta;
+        Floored { offset: offset(o), widths: [client, server, excess(o) + ABOVE_LEAST * scale.delay + LAG] }
+    };
+    let exact = observations[first].floored_variance() < WHOLE_SECONDS;
+    let (residual, variance) =
+        if exact { together(&floored.iter().map(one).collect::<Vec<_>>()) } else { (mean(&offset), 1.0 / total) };
     let (client, server) = (observations[first].client, observations[first].server);
-    let mut terms = Vec::with_capacity(4);
+    let mut terms = Vec::with_capacity(4 + floored.len());
     curves.terms(server, mean(&|o| (o.received + o.responded) / 2.0), 1.0, &mut terms);
     curves.terms(client, mean(&|o| (o.sent + o.returned) / 2.0), -1.0, &mut terms);
-    push(rows, terms, residual, variance, (observations[first].link, scale), curves);
+    let bias = |&index: &usize| {
+        let o = &observations[index];
+        (curves.bias(o.kind), weight(o) / total * scale.delay / 2.0)
+    };
+    terms.extend(floored.iter().map(bias));
+    push(rows, terms, residual, variance + 1e6, observations[first].route, curves);
 }
 
-/// A row asks for the whole offset, so what the model has already comes on top of the residual.
-fn push(
-    rows: &mut Rows,
-    mut terms: Vec<(usize, f64)>,
-    residual: f64,
-    variance: f64,
-    (link, scale): (u32, &LinkScale),
-    curves: &Curves,
-) {
-    let has: f64 = terms.iter().map(|(unknown, factor)| factor * curves.values[*unknown]).sum();
-    terms.push((scale.bias, scale.delay / 2.0));
-    rows.push(terms, residual + has, 1.0 / variance, link);
+/// A row asks for the whole offset, so what the model has already comes on top of the residual; of a bias it asks for
+/// the whole as well, which no residual is rid of.
+fn push(rows: &mut Rows, terms: Vec<(usize, f64)>, residual: f64, variance: f64, route: u32, curves: &Curves) {
+    let offsets = terms.iter().filter(|(unknown, _)| *unknown < curves.bias(0));
+    let has: f64 = offsets.map(|(unknown, factor)| factor * curves.values[*unknown]).sum();
+    rows.push(terms, residual + has, 1.0 / variance, route);
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use super::curves::{Break, Curves};
 use super::evidence::Side;
-use super::rows::{LinkScale, Observation};
+use super::rows::{Observation, Scale};
 use super::solve::Block;
 
 /// A curve that runs faster than this, beside its own usual run, is on its way from one offset to another.
@@ -55,7 +55,7 @@ pub(super) fn find(
     curves: &Curves,
     observations: &[Observation],
     used: &[bool],
-    scales: &[LinkScale],
+    scales: &[Scale],
     spacing_ns: f64,
 ) -> Vec<Break> {
     let mut neighbours: BTreeSet<(u32, u32)> = BTreeSet::new();
@@ -144,16 +144,16 @@ fn witnesses(
     curves: &Curves,
     observations: &[Observation],
     used: &[bool],
-    scales: &[LinkScale],
+    scales: &[Scale],
     clock: u32,
 ) -> Vec<Witness> {
     let mut witnesses = Vec::new();
     let of_clock = |(o, used): &(&Observation, &bool)| **used && (o.client == clock || o.server == clock);
     for (o, _) in observations.iter().zip(used).filter(of_clock) {
-        let scale = &scales[o.link as usize];
+        let scale = &scales[o.route as usize];
         let usual = scale.delay / 2.0;
         let is_server = o.server == clock;
-        let quantum = o.floored_variance.sqrt();
+        let quantum = o.floored_variance().sqrt();
         if o.side != Side::Backward {
             // f = out + x(server) − x(client)
             let (at, bound) = if is_server {

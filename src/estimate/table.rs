@@ -41,6 +41,18 @@ impl Part {
         let variance: f64 = self.points.iter().map(|point| point.deviation().powi(2)).sum();
         if variance > 0.0 { (square / variance).sqrt() } else { 0.0 }
     }
+
+    /// The same of what it changes by: asymmetric links may leave a clock's level unsure that drifts for sure.
+    pub(super) fn change_ratio(&self) -> f64 {
+        let around_mean = |value: &dyn Fn(&Point) -> f64| {
+            let mean = self.points.iter().map(value).sum::<f64>() / self.points.len() as f64;
+            self.points.iter().map(|point| (value(point) - mean).powi(2)).sum::<f64>()
+        };
+        let draws = self.points.first().map_or(0, |point| point.errors.len());
+        let of_draw = |draw: usize| around_mean(&|point| f64::from(point.errors[draw]));
+        let variance = (0..draws).map(of_draw).sum::<f64>() / draws.max(1) as f64;
+        if variance > 0.0 { (around_mean(&|point| point.offset) / variance).sqrt() } else { 0.0 }
+    }
 }
 
 /// Every clock's parts, in order of time; none for a clock that is held or has no readings.
@@ -309,4 +321,29 @@ fn parts(fit: &Fit, clock: usize) -> Vec<Part> {
     }
     parts.retain(|part| !part.points.is_empty());
     parts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Draws in which all points share one error of ± `level` and differ by ± `shape`.
+    fn part(offsets: &[f64], level: f32, shape: f32) -> Part {
+        let point = |(index, &offset): (usize, &f64)| {
+            let errors = (0..4).map(|draw: usize| {
+                let sign = |positive: bool| if positive { 1.0 } else { -1.0 };
+                sign(draw.is_multiple_of(2)) * level + sign((draw / 2 + index).is_multiple_of(2)) * shape
+            });
+            Point { place: index as f64, offset, errors: errors.collect(), taken: 0.0, local: 0 }
+        };
+        Part { from: 0.0, points: offsets.iter().enumerate().map(point).collect() }
+    }
+
+    #[test]
+    fn a_drift_is_sure_where_the_level_is_not() {
+        let drifts = part(&[-30.0, -10.0, 10.0, 30.0], 100.0, 2.0);
+        assert!(drifts.ratio() < 0.5 && drifts.change_ratio() > 5.0, "{} {}", drifts.ratio(), drifts.change_ratio());
+        let level = part(&[30.0, 30.0, 30.0, 30.0], 100.0, 2.0);
+        assert!(level.change_ratio() < 0.1, "{}", level.change_ratio());
+    }
 }

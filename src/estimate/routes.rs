@@ -1,0 +1,101 @@
+//! Which calls take the same way: those from one clock to another whose round trips are alike, whatever their protocol.
+//!
+//! A path that is slower one way is so for all of them. Were each protocol given an asymmetry of its own, two of them
+//! between the same clocks would count as two independent witnesses.
+
+use std::cmp::Ordering;
+
+use super::rows::{LOW_DELAY, Observation, WHOLE_SECONDS, quantile};
+use crate::clock::Link;
+
+pub(super) struct Routes {
+    /// Per link.
+    pub(super) of_link: Vec<u32>,
+    pub(super) all: Vec<Route>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Route {
+    /// Its calls are seen without their client span.
+    pub(super) without_client: bool,
+    /// By how much whole seconds may have shifted all of its calls, ns.
+    pub(super) blurred: f64,
+}
+
+/// Low delays that differ by no more than this are alike.
+const ALIKE: f64 = 1.25;
+
+impl Routes {
+    pub(super) fn of(links: &[Link], observations: &[Observation], without_client: &dyn Fn(&Link) -> bool) -> Self {
+        let mut delays: Vec<Vec<f64>> = vec![Vec::new(); links.len()];
+        for observation in observations.iter().filter(|o| o.is_two_sided() && o.delay() >= 0.0) {
+            delays[observation.link as usize].push(observation.delay());
+        }
+        let low = |delays: &mut Vec<f64>| {
+            delays.sort_unstable_by(f64::total_cmp);
+            quantile(delays, LOW_DELAY)
+        };
+        let mut routes = Self::alike(links, &delays.iter_mut().map(low).collect::<Vec<_>>(), without_client);
+        for observation in observations.iter().filter(|o| o.floored_variance() >= WHOLE_SECONDS) {
+            let blurred = &mut routes.all[routes.of_link[observation.link as usize] as usize].blurred;
+            *blurred = blurred.max(observation.floored_variance().sqrt());
+        }
+        routes
+    }
+
+    /// Routes of links that are sorted by client and server, each with its low delay.
+    fn alike(links: &[Link], low_delays: &[f64], without_client: &dyn Fn(&Link) -> bool) -> Self {
+        let mut routes = Self { of_link: vec![0; links.len()], all: Vec::new() };
+        let indices: Vec<usize> = (0..links.len()).collect();
+        let pair = |link: usize| (links[link].client, links[link].server);
+        let rank = |link: usize| (without_client(&links[link]), low_delays[link]);
+        for of_pair in indices.chunk_by(|&left, &right| pair(left) == pair(right)) {
+            let mut of_pair = of_pair.to_vec();
+            of_pair.sort_by(|&left, &right| rank(left).partial_cmp(&rank(right)).unwrap_or(Ordering::Equal));
+            let alike =
+                |&left: &usize, &right: &usize| rank(left).0 == rank(right).0 && rank(right).1 <= ALIKE * rank(left).1;
+            for links in of_pair.chunk_by(alike) {
+                links.iter().for_each(|&link| routes.of_link[link] = routes.all.len() as u32);
+                routes.all.push(Route { without_client: rank(links[0]).0, blurred: 0.0 });
+            }
+        }
+        routes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::ClockId;
+
+    /// Links as (client, server, low delay in µs), and the route of each.
+    fn check(links: &[(u32, u32, f64)], without_client: &[u32], expected: &[u32]) {
+        let low_delays: Vec<f64> = links.iter().map(|link| link.2 * 1e3).collect();
+        let link = |(class, &(client, server, _)): (u32, &(u32, u32, f64))| Link {
+            client: ClockId(client),
+            server: ClockId(server),
+            class,
+        };
+        let links: Vec<Link> = (0..).zip(links).map(link).collect();
+        let routes = Routes::alike(&links, &low_delays, &|link| without_client.contains(&link.class));
+        assert_eq!(routes.of_link, expected);
+        assert_eq!(routes.all.len(), expected.iter().max().map_or(0, |most| *most as usize + 1));
+    }
+
+    #[test]
+    fn calls_whose_round_trips_are_alike_share_a_route() {
+        check(&[(0, 1, 1_000.0), (0, 1, 1_050.0)], &[], &[0, 0]);
+        check(&[(0, 1, 1_000.0), (0, 1, 1_300.0)], &[], &[0, 1]);
+        check(&[(0, 1, 1_300.0), (0, 1, 1_000.0)], &[], &[1, 0]);
+    }
+
+    #[test]
+    fn another_pair_and_the_way_back_are_other_routes() {
+        check(&[(0, 1, 1_000.0), (0, 2, 1_000.0), (1, 0, 1_000.0)], &[], &[0, 1, 2]);
+    }
+
+    #[test]
+    fn where_the_client_span_is_missing_both_legs_hold_more_than_the_way() {
+        check(&[(0, 1, 1_000.0), (0, 1, 1_000.0)], &[0], &[1, 0]);
+    }
+}
