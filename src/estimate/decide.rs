@@ -29,11 +29,13 @@ pub struct Estimate {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LinkEstimate {
     pub link: Link,
-    /// out − back, ns; positive: the request leg is longer. `None` without two-sided exchanges.
+    /// out − back of the way that its calls take, which other classes may share, ns; positive: the request leg is longer.
+    /// `None` without two-sided exchanges.
     pub asymmetry_ns: Option<i64>,
 }
 
-/// A correction must be larger than this many of its deviations. At 2, two of ten perfect fleets are moved for nothing;
+/// In a well-kept fleet a correction must be larger than this many of its deviations, and once others are held, larger
+/// than its 95 %. At 2, two of ten perfect fleets are moved for nothing;
 /// at 2.5 none, and of ten fleets kept by NTP nine come out no worse than they went in; at 3, more is left as it was
 /// (fleet `const`, seed 1: p95 273 µs instead of 158).
 const DEVIATIONS: f64 = 2.5;
@@ -41,8 +43,9 @@ const DEVIATIONS: f64 = 2.5;
 /// So many deviations are no chance, even where all clocks of a fleet share one error.
 const BEYOND_DOUBT: f64 = 6.0;
 
-/// Where most clocks of a fleet are wrong beyond doubt, one that is left alone but seems off by this many of its
-/// deviations is not believed to be right, and holds no other. (Fleet `const`, seed 11: p95 192 µs where it does, 92
+/// Where most clocks of a fleet are wrong beyond doubt, a correction larger than its 95 % is made, and stays made while it
+/// is larger than this many of its deviations; a clock that is left alone but seems off by as many is not believed to be
+/// right, and holds no other. So the interval of a clock that is moved there may contain zero. (Fleet `const`, seed 11: p95 192 µs where it does, 92
 /// where not. In a well-kept fleet all that are left alone hold the others; `ntp`, seed 9: 171 and 714.)
 const SEEMS_OFF: f64 = 1.5;
 
@@ -132,7 +135,7 @@ pub(super) fn decide(
         })
         .collect();
     let two_sided: FxHashSet<u32> =
-        solved.observations.iter().filter(|o| !o.one_way && o.side != Side::Forward).map(|o| o.link).collect();
+        solved.observations.iter().filter(|o| !o.one_way && o.is_two_sided()).map(|o| o.link).collect();
     let links = solved
         .links
         .iter()
@@ -146,7 +149,7 @@ pub(super) fn decide(
         solved.observations.iter().zip(&solved.used).filter(|(_, used)| **used).map(|(o, _)| o.exchange).collect();
     let set_aside =
         solved.observations.iter().map(|o| o.exchange).filter(|exchange| !taken.contains(exchange)).collect();
-    let unused = solved.observations.iter().zip(&solved.used).filter(|(o, used)| o.side != Side::Forward && !**used);
+    let unused = solved.observations.iter().zip(&solved.used).filter(|(o, used)| o.is_two_sided() && !**used);
     let unanswered = unused.map(|(o, _)| o.exchange).collect();
     let map = ClockMap { models, reference: settings.reference };
     Estimate { map, links, set_aside, unanswered, contradictions: Vec::new() }
@@ -176,7 +179,7 @@ impl Witnesses {
             exchanges: vec![FxHashSet::default(); clocks],
             neighbours: vec![FxHashSet::default(); clocks],
         };
-        for o in fit.observations.iter().filter(|o| !o.one_way && o.side != Side::Forward) {
+        for o in fit.observations.iter().filter(|o| !o.one_way && o.is_two_sided()) {
             let ends = [(o.client, o.server, o.returned), (o.server, o.client, o.responded)];
             for (clock, other, place) in ends {
                 witnesses.places[clock as usize].push(place);

@@ -90,9 +90,11 @@ const ASYMMETRY_WITHIN: f64 = 0.58;
 const BIAS: f64 = 0.1;
 
 /// Where the cycles say that it is three times as likely that no kind of call has one (a logarithm), none is allowed
-/// for: of a bias not quite known, all clocks would share the error. Simulated fleets, which have none: 3 to 6; the
-/// laboratory's real ones: −2 to −14.
+/// for: of a bias not quite known, all clocks would share the error. Simulated fleets, which have none: 1.6 to
+/// 6; the laboratory's real ones: −2 to −14.
 const NO_BIAS_ODDS: f64 = 1.1;
+
+/// One over the variance of a bias that there is none of.
 const NO_BIAS: f64 = 1e12;
 
 /// One over the variance of what nothing else holds: a second.

@@ -118,9 +118,11 @@ mod tests {
     #[test]
     fn one_that_contradicts_all_others_does_not_win() {
         let at = |offset: f64| Floored { offset, widths: [1e6, 0.0, 0.0] };
-        let mut exchanges = [-480e3, -400e3, -300e3, -200e3, -10e3, 140e3, 250e3, 380e3, 490e3].map(at).to_vec();
-        exchanges.push(at(5e6));
-        let (mean, _) = together(&exchanges);
-        assert!((mean - 5e3).abs() < 30e3, "{mean}");
+        for astray in [5e6, -5e6] {
+            let mut exchanges = [-480e3, -400e3, -300e3, -200e3, -10e3, 140e3, 250e3, 380e3, 490e3].map(at).to_vec();
+            exchanges.push(at(astray));
+            let (mean, _) = together(&exchanges);
+            assert!((mean - 5e3).abs() < 30e3, "{astray}: {mean}");
+        }
     }
 }

@@ -22,7 +22,7 @@ pub(super) struct Route {
     pub(super) blurred: f64,
 }
 
-/// Low delays that differ by no more than this are alike.
+/// Low delays are alike, each with the next larger one, up to this ratio.
 const ALIKE: f64 = 1.25;
 
 impl Routes {

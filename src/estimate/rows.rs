@@ -1,7 +1,7 @@
-//! Readings → rows: per link and window the smallest of what the model leaves, both ways, and how sure it is.
+//! Readings → rows: per route and window the smallest of what the model leaves, both ways, and how sure it is.
 //!
 //! Minima are taken of residuals, never of raw gaps: with 80 ppm the raw minima of a long window sit at its two ends
-//! (ESTIMATOR.md, fact 7). Floored readings have no minima: all of a window count together.
+//! (ESTIMATOR.md, fact 7). Floored readings have no minima: those of a window count together.
 
 use super::align::Alignment;
 use super::curves::Curves;
@@ -40,7 +40,7 @@ pub(super) struct Observation {
 }
 
 impl Observation {
-    /// Has a δ, and counts where δs are counted.
+    /// Stands for its response as well; a call without one has no δ.
     pub(super) fn is_two_sided(&self) -> bool {
         self.side != Side::Forward
     }
@@ -163,7 +163,7 @@ const ABOVE_LEAST: f64 = 0.15;
 
 /// Of floored calls those count whose δ is no more than this many low ones: a longer one connected or queued first, which
 /// is all in the request. (Fleets of drifting clocks: floored links of 0.2 to 1 ms seemed 5 to 23 µs slower out than they
-/// are, others 2 faster.)
+/// are; with this 1 to 17. Others seemed 2 µs faster.)
 const CLOSE: f64 = 1.5;
 
 /// What a model may lag within a window, ns.
@@ -196,7 +196,7 @@ pub(super) fn scales(routes: usize, observations: &[Observation], used: &[bool],
             if observation.side != Side::Backward {
                 outs.push(observation.out(curves));
             }
-            if observation.side != Side::Forward {
+            if observation.is_two_sided() {
                 backs.push(observation.back(curves));
             }
         }

@@ -169,7 +169,7 @@ fn witnesses(
                 spread: scale.jitter_out + 0.2 * usual + quantum,
             });
         }
-        if o.side != Side::Forward {
+        if o.is_two_sided() {
             // b = back − x(server) + x(client)
             let (at, bound) = if is_server {
                 (o.responded, curves.at(o.client, o.returned) - o.backward)
