@@ -67,13 +67,15 @@ pub(super) fn decide(
     let off = |clock: usize, by: f64| movable[clock] && free_table.clocks[clock].iter().any(|part| size(part) > by);
     let [least, to_stay] = if well_kept { [DEVIATIONS, OF_95] } else { [OF_95, SEEMS_OFF] };
     let mut moved: Vec<bool> = (0..clocks).map(|clock| off(clock, least)).collect();
-    let right = |clock: usize| well_kept || !off(clock, SEEMS_OFF);
+    let seems_right = |&clock: &usize| reference == Some(clock) || movable[clock] && !off(clock, SEEMS_OFF);
+    let agreeing = free_table.agreeing(&(0..clocks).filter(seems_right).collect::<Vec<_>>(), &free.alignment.groups);
+    let right: Vec<bool> = (0..clocks).map(|clock| well_kept || agreeing.contains(&clock)).collect();
     // A clock is let go, or held after all, once.
     let mut released = vec![false; clocks];
     let mut solved = None;
     let mut table = free_table.clone();
     for solves in 1..=SOLVES {
-        let held: Vec<bool> = (0..clocks).map(|clock| movable[clock] && !moved[clock] && right(clock)).collect();
+        let held: Vec<bool> = (0..clocks).map(|clock| movable[clock] && !moved[clock] && right[clock]).collect();
         if held.contains(&true) {
             let fit = fit(evidence, spans, settings.reference, &held);
             let pinned = settings.reference.or_else(|| held.iter().position(|held| *held).map(|c| ClockId(c as u32)));
@@ -87,6 +89,10 @@ pub(super) fn decide(
         for clock in (0..clocks).filter(|&clock| moved[clock] && !released[clock]) {
             next[clock] = table.clocks[clock].iter().any(|part| size(part) > to_stay)
                 && !table.is_mostly_taken(clock, &free_table);
+        }
+        // One that was neither taken for right nor for wrong is seen more clearly beside those that are right.
+        for clock in (0..clocks).filter(|&clock| movable[clock] && !moved[clock] && !right[clock]) {
+            next[clock] = table.clocks[clock].iter().any(|part| size(part) > least);
         }
         for clock in out_of_order(&free, &free_table, &table, &moved, &movable) {
             next[clock] = true;
