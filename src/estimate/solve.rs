@@ -8,7 +8,14 @@
 use rand::SeedableRng;
 use rand_distr::{Distribution, StandardNormal};
 use rand_pcg::Pcg64Mcg;
-use rayon::iter::{IntoParallelIterator, ParallelIterator};
+use rayon::iter::{IntoParallelIterator, IntoParallelRefIterator, ParallelIterator};
+
+/// Problems that are solved side by side: they differ in their right sides alone, and a matrix costs more to walk than to
+/// multiply by.
+type Lanes<const L: usize> = [f64; L];
+
+/// Draws that are solved side by side.
+const ABREAST: usize = 8;
 
 /// A stretch of unknowns that belong together: one clock's knots, in order of time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +35,8 @@ pub(super) struct Rows {
     /// One over the variance of the row's noise, ns⁻².
     pub(super) weights: Vec<f64>,
     pub(super) links: Vec<u32>,
+    /// Where the rows of each link begin.
+    firsts: Vec<usize>,
 }
 
 impl Rows {
@@ -47,6 +56,9 @@ impl Rows {
                     self.coefficients.push(coefficient);
                 }
             }
+        }
+        if self.links.last() != Some(&link) {
+            self.firsts.push(self.links.len());
         }
         self.starts.push(self.unknowns.len());
         self.targets.push(target);
@@ -70,18 +82,34 @@ impl Rows {
         self.terms(row).map(|(unknown, coefficient)| coefficient * v[unknown]).sum()
     }
 
+    fn dots<const L: usize>(&self, row: usize, v: &[Lanes<L>]) -> Lanes<L> {
+        let mut sums = [0.0; L];
+        self.terms(row).for_each(|(unknown, coefficient)| add_scaled(&mut sums, coefficient, &v[unknown]));
+        sums
+    }
+
     /// Rows of one link, as ranges.
     fn by_link(&self) -> impl Iterator<Item = std::ops::Range<usize>> + '_ {
-        let mut start = 0;
-        std::iter::from_fn(move || {
-            let link = *self.links.get(start)?;
-            let end = start + self.links[start..].iter().take_while(|&&other| other == link).count();
-            let range = start..end;
-            start = end;
-            Some(range)
-        })
+        self.of_links(0..self.firsts.len())
+    }
+
+    fn of_links(&self, links: std::ops::Range<usize>) -> impl Iterator<Item = std::ops::Range<usize>> + '_ {
+        links.map(|link| self.firsts[link]..self.firsts.get(link + 1).copied().unwrap_or(self.len()))
+    }
+
+    /// Links in parts of about as many rows; how many, no number of threads decides, so sums are the same with any.
+    fn parts(&self) -> Vec<std::ops::Range<usize>> {
+        let parts = if self.len() < PARTED { 1 } else { PARTS };
+        let edge = |part: usize| self.firsts.partition_point(|&first| first < self.len() * part / parts);
+        (0..parts).map(|part| edge(part)..edge(part + 1)).collect()
     }
 }
+
+/// Below this many rows, sharing them out costs more than it saves.
+const PARTED: usize = 20_000;
+
+/// Each part needs a sum of its own for all unknowns.
+const PARTS: usize = 4;
 
 /// The whole problem.
 pub(super) struct System<'a> {
@@ -99,7 +127,10 @@ pub(super) struct System<'a> {
 impl System<'_> {
     /// Solves from `v` on, in place; says how many iterations it took.
     pub(super) fn solve(&self, v: &mut [f64], tolerance: f64) -> usize {
-        self.solve_for(&self.right_side(), &Preconditioner::new(self), v, tolerance)
+        let mut lanes: Vec<Lanes<1>> = v.iter().map(|&v| [v]).collect();
+        let iterations = self.solve_for(&self.right_side(), &Preconditioner::new(self), &mut lanes, tolerance);
+        v.iter_mut().zip(lanes).for_each(|(v, [lane])| *v = lane);
+        iterations
     }
 
     /// Errors that the solution may have, drawn from their distribution: the problem solved again for nothing but noise
@@ -107,14 +138,17 @@ impl System<'_> {
     /// its exact variance among them, links' asymmetries included, and no inverse is formed.
     pub(super) fn errors(&self, draws: u64) -> Vec<Vec<f64>> {
         let preconditioner = Preconditioner::new(self);
-        (0..draws)
-            .into_par_iter()
-            .map(|draw| {
-                let mut v = vec![0.0; self.unknowns];
-                self.solve_for(&self.noise(draw), &preconditioner, &mut v, 1e-3);
-                v
-            })
-            .collect()
+        let abreast = |first: u64| {
+            let noises: [Vec<f64>; ABREAST] = std::array::from_fn(|lane| self.noise(first + lane as u64));
+            let right: Vec<Lanes<ABREAST>> =
+                (0..self.unknowns).map(|k| std::array::from_fn(|lane| noises[lane][k])).collect();
+            let mut v = vec![[0.0; ABREAST]; self.unknowns];
+            self.solve_for(&right, &preconditioner, &mut v, 1e-3);
+            let wanted = (draws - first).min(ABREAST as u64) as usize;
+            (0..wanted).map(|lane| v.iter().map(|v| v[lane]).collect()).collect::<Vec<_>>()
+        };
+        let firsts: Vec<u64> = (0..draws).step_by(ABREAST).collect();
+        firsts.into_par_iter().flat_map_iter(abreast).collect()
     }
 
     /// How much likelier it is that all unknowns from `first` on are zero than that they are what `v` has, drawn as their
@@ -125,18 +159,20 @@ impl System<'_> {
         let count = self.unknowns - first;
         let mut covariance = Dense::new(count);
         for i in 0..count {
-            let mut unit = vec![0.0; self.unknowns];
-            unit[first + i] = 1.0;
-            let mut column = vec![0.0; self.unknowns];
+            let mut unit = vec![[0.0]; self.unknowns];
+            unit[first + i] = [1.0];
+            let mut column = vec![[0.0]; self.unknowns];
             self.solve_for(&unit, &preconditioner, &mut column, 1e-6);
-            (0..=i).for_each(|j| *covariance.at(i, j) = column[first + j]);
+            (0..=i).for_each(|j| *covariance.at(i, j) = column[first + j][0]);
         }
         covariance.factor();
         let log_before: f64 = self.ridge[first..].iter().map(|ridge| -ridge.ln()).sum();
         let log_after: f64 = (0..count).map(|i| 2.0 * covariance.at(i, i).ln()).sum();
-        let mut solved = v[first..].to_vec();
+        let known: Vec<Lanes<1>> = v[first..].iter().map(|&v| [v]).collect();
+        let mut solved = known.clone();
         covariance.solve(&mut solved);
-        (log_before - log_after - dot(&solved, &v[first..])) / 2.0
+        let [distance] = dot(&solved, &known);
+        (log_before - log_after - distance) / 2.0
     }
 
     /// A right side as noise alone gives it.
@@ -146,20 +182,20 @@ impl System<'_> {
             let drawn: f64 = StandardNormal.sample(&mut dice);
             drawn * weight.sqrt()
         };
-        let mut right: Vec<f64> = self.ridge.iter().map(|&ridge| normal(ridge)).collect();
+        let mut right: Vec<Lanes<1>> = self.ridge.iter().map(|&ridge| [normal(ridge)]).collect();
         for rows in self.rows.by_link() {
             let asymmetry = normal(1.0 / self.asymmetry_weights[self.rows.links[rows.start] as usize]);
-            let mut values: Vec<f64> =
-                self.rows.weights[rows.clone()].iter().map(|&weight| asymmetry + normal(1.0 / weight)).collect();
+            let mut values: Vec<Lanes<1>> =
+                self.rows.weights[rows.clone()].iter().map(|&weight| [asymmetry + normal(1.0 / weight)]).collect();
             self.scatter(rows, &mut values, &mut right);
         }
         for k in self.inner_knots() {
             let bend = normal(self.smoothness[k]);
-            right[k - 1] += bend;
-            right[k] -= 2.0 * bend;
-            right[k + 1] += bend;
+            right[k - 1][0] += bend;
+            right[k][0] -= 2.0 * bend;
+            right[k + 1][0] += bend;
         }
-        right
+        right.into_iter().map(|[right]| right).collect()
     }
 
     /// Knots with a neighbour on either side.
@@ -167,32 +203,44 @@ impl System<'_> {
         self.blocks.iter().flat_map(|block| block.start + 1..(block.start + block.count).saturating_sub(1))
     }
 
-    fn solve_for(&self, right: &[f64], preconditioner: &Preconditioner, v: &mut [f64], tolerance: f64) -> usize {
-        let mut product = vec![0.0; self.unknowns];
+    fn solve_for<const L: usize>(
+        &self,
+        right: &[Lanes<L>],
+        preconditioner: &Preconditioner,
+        v: &mut [Lanes<L>],
+        tolerance: f64,
+    ) -> usize {
+        let mut product = vec![[0.0; L]; self.unknowns];
         self.apply(v, &mut product);
-        let mut residual: Vec<f64> = right.iter().zip(&product).map(|(b, p)| b - p).collect();
-        let mut z = preconditioner.apply(&residual);
+        let mut residual = right.to_vec();
+        axpy(&mut residual, [-1.0; L], &product);
+        let mut z = right.to_vec();
+        preconditioner.apply(&mut z);
+        let floor = dot(right, &z).map(|energy| energy * tolerance * tolerance);
+        z.copy_from_slice(&residual);
+        preconditioner.apply(&mut z);
         let mut direction = z.clone();
         let mut energy = dot(&residual, &z);
         // The change still to come, measured where the preconditioner makes it ns rather than ns⁻¹.
-        let start = energy.max(f64::MIN_POSITIVE);
-        let floor = {
-            let z = preconditioner.apply(right);
-            dot(right, &z) * tolerance * tolerance
-        };
+        let start = energy.map(|energy| energy.max(f64::MIN_POSITIVE) * 1e-24);
         for iteration in 0..ITERATIONS {
-            if energy <= floor.max(start * 1e-24) {
+            let done: [bool; L] = std::array::from_fn(|lane| energy[lane] <= floor[lane].max(start[lane]));
+            if done.iter().all(|done| *done) {
                 return iteration;
             }
             self.apply(&direction, &mut product);
-            let step = energy / dot(&direction, &product);
+            let curvature = dot(&direction, &product);
+            let step = std::array::from_fn(|lane| if done[lane] { 0.0 } else { energy[lane] / curvature[lane] });
             axpy(v, step, &direction);
-            axpy(&mut residual, -step, &product);
-            z = preconditioner.apply(&residual);
+            axpy(&mut residual, step.map(|step| -step), &product);
+            z.copy_from_slice(&residual);
+            preconditioner.apply(&mut z);
             let next = dot(&residual, &z);
-            let turn = next / energy;
+            let turn: Lanes<L> = std::array::from_fn(|lane| if done[lane] { 0.0 } else { next[lane] / energy[lane] });
             energy = next;
-            direction.iter_mut().zip(&z).for_each(|(d, z)| *d = z + turn * *d);
+            for (d, z) in direction.iter_mut().zip(&z) {
+                *d = std::array::from_fn(|lane| z[lane] + turn[lane] * d[lane]);
+            }
         }
         ITERATIONS
     }
@@ -213,43 +261,67 @@ impl System<'_> {
     }
 
     /// Weighted values of a link's rows, less what the link's own asymmetry takes up.
-    fn eliminate(&self, rows: std::ops::Range<usize>, values: &mut [f64]) {
+    fn eliminate<const L: usize>(&self, rows: std::ops::Range<usize>, values: &mut [Lanes<L>]) {
         let link = self.rows.links[rows.start] as usize;
         let weights = &self.rows.weights[rows];
         let total = self.asymmetry_weights[link] + weights.iter().sum::<f64>();
-        let mean = weights.iter().zip(values.iter()).map(|(w, v)| w * v).sum::<f64>() / total;
-        values.iter_mut().zip(weights).for_each(|(value, weight)| *value = weight * (*value - mean));
+        let mut mean = [0.0; L];
+        weights.iter().zip(values.iter()).for_each(|(weight, value)| add_scaled(&mut mean, *weight, value));
+        let mean = mean.map(|mean| mean / total);
+        for (value, weight) in values.iter_mut().zip(weights) {
+            *value = std::array::from_fn(|lane| weight * (value[lane] - mean[lane]));
+        }
     }
 
-    fn right_side(&self) -> Vec<f64> {
-        let mut right = vec![0.0; self.unknowns];
+    fn right_side(&self) -> Vec<Lanes<1>> {
+        let mut right = vec![[0.0]; self.unknowns];
         for rows in self.rows.by_link() {
-            let mut values = self.rows.targets[rows.clone()].to_vec();
+            let mut values: Vec<Lanes<1>> = self.rows.targets[rows.clone()].iter().map(|&target| [target]).collect();
             self.scatter(rows, &mut values, &mut right);
         }
         right
     }
 
-    fn scatter(&self, rows: std::ops::Range<usize>, values: &mut [f64], out: &mut [f64]) {
+    fn scatter<const L: usize>(&self, rows: std::ops::Range<usize>, values: &mut [Lanes<L>], out: &mut [Lanes<L>]) {
         self.eliminate(rows.clone(), values);
         for (row, value) in rows.zip(values.iter()) {
-            self.rows.terms(row).for_each(|(unknown, coefficient)| out[unknown] += coefficient * value);
+            self.rows.terms(row).for_each(|(unknown, coefficient)| add_scaled(&mut out[unknown], coefficient, value));
         }
     }
 
-    fn apply(&self, v: &[f64], out: &mut [f64]) {
-        out.iter_mut().zip(v).zip(self.ridge).for_each(|((out, v), ridge)| *out = ridge * v);
-        let mut values = Vec::new();
-        for rows in self.rows.by_link() {
-            values.clear();
-            values.extend(rows.clone().map(|row| self.rows.dot(row, v)));
-            self.scatter(rows, &mut values, out);
+    fn apply<const L: usize>(&self, v: &[Lanes<L>], out: &mut [Lanes<L>]) {
+        let of_part = |links: &std::ops::Range<usize>, out: &mut [Lanes<L>]| {
+            let mut values = Vec::new();
+            for rows in self.rows.of_links(links.clone()) {
+                values.clear();
+                values.extend(rows.clone().map(|row| self.rows.dots(row, v)));
+                self.scatter(rows, &mut values, out);
+            }
+        };
+        for ((out, v), ridge) in out.iter_mut().zip(v).zip(self.ridge) {
+            *out = v.map(|v| ridge * v);
+        }
+        let parts = self.rows.parts();
+        let (first, others) = parts.split_at(1);
+        // Draws are shared out already.
+        if L == 1 && !others.is_empty() {
+            let sum = |links: &std::ops::Range<usize>| {
+                let mut sum = vec![[0.0; L]; self.unknowns];
+                of_part(links, &mut sum);
+                sum
+            };
+            let (_, sums) = rayon::join(|| of_part(&first[0], out), || others.par_iter().map(sum).collect::<Vec<_>>());
+            sums.iter().for_each(|sum| axpy(out, [1.0; L], sum));
+        } else {
+            parts.iter().for_each(|part| of_part(part, out));
         }
         for k in self.inner_knots() {
-            let bend = self.smoothness[k] * (v[k - 1] - 2.0 * v[k] + v[k + 1]);
-            out[k - 1] += bend;
-            out[k] -= 2.0 * bend;
-            out[k + 1] += bend;
+            for lane in 0..L {
+                let bend = self.smoothness[k] * (v[k - 1][lane] - 2.0 * v[k][lane] + v[k + 1][lane]);
+                out[k - 1][lane] += bend;
+                out[k][lane] -= 2.0 * bend;
+                out[k + 1][lane] += bend;
+            }
         }
     }
 }
@@ -321,31 +393,33 @@ impl Preconditioner {
         Self { blocks, starts: system.blocks.to_vec(), loose, coarse }
     }
 
-    fn apply(&self, residual: &[f64]) -> Vec<f64> {
-        let mut z = residual.to_vec();
+    /// A residual → about the change that removes it, in its place.
+    fn apply<const L: usize>(&self, z: &mut [Lanes<L>]) {
+        let blocked = z.len() - self.loose.len();
+        let mut small = vec![[0.0; L]; self.coarse.size];
+        if self.coarse.size > 0 {
+            for (index, block) in self.starts.iter().enumerate() {
+                for (k, value) in z[block.start..block.start + block.count].iter().enumerate() {
+                    add_scaled(&mut small[2 * index], 1.0, value);
+                    add_scaled(&mut small[2 * index + 1], slope_basis(k, block.count), value);
+                }
+            }
+            small[2 * self.starts.len()..].copy_from_slice(&z[blocked..]);
+            self.coarse.solve(&mut small);
+        }
         for (block, factor) in self.starts.iter().zip(&self.blocks) {
             factor.solve(&mut z[block.start..block.start + block.count]);
         }
-        let blocked = residual.len() - self.loose.len();
-        z[blocked..].iter_mut().zip(&self.loose).for_each(|(z, weight)| *z /= weight);
+        z[blocked..].iter_mut().zip(&self.loose).for_each(|(z, weight)| *z = z.map(|z| z / weight));
         if self.coarse.size > 0 {
-            let mut small = vec![0.0; self.coarse.size];
-            for (index, block) in self.starts.iter().enumerate() {
-                for (k, value) in residual[block.start..block.start + block.count].iter().enumerate() {
-                    small[2 * index] += value;
-                    small[2 * index + 1] += value * slope_basis(k, block.count);
-                }
-            }
-            small[2 * self.starts.len()..].copy_from_slice(&residual[blocked..]);
-            self.coarse.solve(&mut small);
             for (index, block) in self.starts.iter().enumerate() {
                 for (k, value) in z[block.start..block.start + block.count].iter_mut().enumerate() {
-                    *value += small[2 * index] + small[2 * index + 1] * slope_basis(k, block.count);
+                    add_scaled(value, 1.0, &small[2 * index]);
+                    add_scaled(value, slope_basis(k, block.count), &small[2 * index + 1]);
                 }
             }
-            z[blocked..].iter_mut().zip(&small[2 * self.starts.len()..]).for_each(|(z, s)| *z += s);
+            z[blocked..].iter_mut().zip(&small[2 * self.starts.len()..]).for_each(|(z, s)| add_scaled(z, 1.0, s));
         }
-        z
     }
 }
 
@@ -417,15 +491,39 @@ fn add(sums: &mut Vec<(usize, f64)>, place: usize, value: f64) {
     }
 }
 
-fn dot(a: &[f64], b: &[f64]) -> f64 {
-    a.iter().zip(b).map(|(a, b)| a * b).sum()
+fn add_scaled<const L: usize>(sums: &mut Lanes<L>, scale: f64, by: &Lanes<L>) {
+    sums.iter_mut().zip(by).for_each(|(sum, by)| *sum += scale * by);
 }
 
-fn axpy(v: &mut [f64], scale: f64, by: &[f64]) {
-    v.iter_mut().zip(by).for_each(|(v, by)| *v += scale * by);
+fn dot<const L: usize>(a: &[Lanes<L>], b: &[Lanes<L>]) -> Lanes<L> {
+    let mut sums = [0.0; L];
+    for (a, b) in a.iter().zip(b) {
+        (0..L).for_each(|lane| sums[lane] += a[lane] * b[lane]);
+    }
+    sums
 }
 
-/// A symmetric banded matrix, then its Cholesky factor: row i holds columns i − width ..= i.
+/// A row times a vector, in four sums at a time: one alone waits for each addition.
+fn product<const L: usize>(row: &[f64], v: &[Lanes<L>]) -> Lanes<L> {
+    let (fours, rest) = (row.chunks_exact(4), row.chunks_exact(4).remainder());
+    let mut sums = [[0.0; L]; 4];
+    for (entries, values) in fours.zip(v.chunks_exact(4)) {
+        for (sum, (entry, value)) in sums.iter_mut().zip(entries.iter().zip(values)) {
+            add_scaled(sum, *entry, value);
+        }
+    }
+    rest.iter().zip(&v[row.len() - rest.len()..]).for_each(|(entry, value)| add_scaled(&mut sums[0], *entry, value));
+    std::array::from_fn(|lane| (sums[0][lane] + sums[1][lane]) + (sums[2][lane] + sums[3][lane]))
+}
+
+fn axpy<const L: usize>(v: &mut [Lanes<L>], scale: Lanes<L>, by: &[Lanes<L>]) {
+    for (v, by) in v.iter_mut().zip(by) {
+        (0..L).for_each(|lane| v[lane] += scale[lane] * by[lane]);
+    }
+}
+
+/// A symmetric banded matrix, then its Cholesky factor, with one over each pivot in the pivot's place: row i holds columns
+/// i − width ..= i.
 struct Banded {
     size: usize,
     width: usize,
@@ -453,23 +551,29 @@ impl Banded {
                 let from = first.max(j.saturating_sub(self.width));
                 let sum: f64 = (from..j).map(|k| self.get(i, k) * self.get(j, k)).sum();
                 let value = self.get(i, j) - sum;
-                *self.at(i, j) = if i == j { value.max(TINY).sqrt() } else { value / self.get(j, j) };
+                *self.at(i, j) = if i == j { 1.0 / value.max(TINY).sqrt() } else { value * self.get(j, j) };
             }
         }
     }
 
-    fn solve(&self, v: &mut [f64]) {
+    /// Row i left of its diagonal, and where it begins.
+    fn left_of(&self, i: usize) -> (usize, &[f64]) {
+        let first = i.saturating_sub(self.width);
+        let end = i * (self.width + 1) + self.width;
+        (first, &self.rows[end + first - i..end])
+    }
+
+    fn solve<const L: usize>(&self, v: &mut [Lanes<L>]) {
         for i in 0..self.size {
-            let sum: f64 = (i.saturating_sub(self.width)..i).map(|k| self.get(i, k) * v[k]).sum();
-            v[i] = (v[i] - sum) / self.get(i, i);
+            let (first, row) = self.left_of(i);
+            let sum = product(row, &v[first..i]);
+            v[i] = std::array::from_fn(|lane| (v[i][lane] - sum[lane]) * self.get(i, i));
         }
         for i in (0..self.size).rev() {
-            v[i] /= self.get(i, i);
-            let value = v[i];
-            let first = i.saturating_sub(self.width);
-            for (k, before) in (first..i).zip(&mut v[first..i]) {
-                *before -= self.get(i, k) * value;
-            }
+            let (first, row) = self.left_of(i);
+            let value = v[i].map(|value| value * self.get(i, i));
+            v[i] = value;
+            v[first..i].iter_mut().zip(row).for_each(|(before, entry)| add_scaled(before, -entry, &value));
         }
     }
 }
@@ -494,28 +598,37 @@ impl Dense {
 
     fn factor(&mut self) {
         let n = self.size;
+        let product = |left: &[f64], right: &[f64]| {
+            let (left, rest) = left.as_chunks::<8>();
+            let (right, of_rest) = right.as_chunks::<8>();
+            let mut sums = [0.0; 8];
+            left.iter().zip(right).for_each(|(l, r)| (0..8).for_each(|lane| sums[lane] += l[lane] * r[lane]));
+            sums.iter().sum::<f64>() + rest.iter().zip(of_rest).map(|(l, r)| l * r).sum::<f64>()
+        };
         for i in 0..n {
             let (above, row) = self.entries.split_at_mut(i * n);
             for j in 0..i {
                 let other = &above[j * n..j * n + j + 1];
-                row[j] = (row[j] - dot(&row[..j], &other[..j])) / other[j];
+                row[j] = (row[j] - product(&row[..j], &other[..j])) / other[j];
             }
-            let pivot = row[i] - dot(&row[..i], &row[..i]);
+            let pivot = row[i] - product(&row[..i], &row[..i]);
             row[i] = pivot.max(TINY).sqrt();
         }
     }
 
-    fn solve(&self, v: &mut [f64]) {
+    fn solve<const L: usize>(&self, v: &mut [Lanes<L>]) {
         let n = self.size;
         for i in 0..n {
             let row = &self.entries[i * n..i * n + i + 1];
-            v[i] = (v[i] - dot(&row[..i], &v[..i])) / row[i];
+            let (before, here) = v.split_at_mut(i);
+            let sum = product(&row[..i], before);
+            here[0] = std::array::from_fn(|lane| (here[0][lane] - sum[lane]) / row[i]);
         }
         for i in (0..n).rev() {
             let row = &self.entries[i * n..i * n + i + 1];
-            v[i] /= row[i];
-            let value = v[i];
-            v[..i].iter_mut().zip(row).for_each(|(v, entry)| *v -= entry * value);
+            let (before, here) = v.split_at_mut(i);
+            here[0] = here[0].map(|value| value / row[i]);
+            before.iter_mut().zip(row).for_each(|(before, entry)| add_scaled(before, -entry, &here[0]));
         }
     }
 }
@@ -552,10 +665,10 @@ mod tests {
     fn matrix(system: &System<'_>) -> Vec<Vec<f64>> {
         (0..system.unknowns)
             .map(|column| {
-                let (mut unit, mut out) = (vec![0.0; system.unknowns], vec![0.0; system.unknowns]);
-                unit[column] = 1.0;
+                let (mut unit, mut out) = (vec![[0.0]; system.unknowns], vec![[0.0]; system.unknowns]);
+                unit[column] = [1.0];
                 system.apply(&unit, &mut out);
-                out
+                out.into_iter().map(|[out]| out).collect()
             })
             .collect()
     }
@@ -572,7 +685,7 @@ mod tests {
             dense.solve(&mut expected);
             let mut v = vec![0.0; 6];
             system.solve(&mut v, 1e-12);
-            for (v, expected) in v.iter().zip(&expected) {
+            for (v, [expected]) in v.iter().zip(&expected) {
                 assert!((v - expected).abs() < 1e-9, "{v} is not {expected}");
             }
         });
@@ -616,8 +729,10 @@ mod tests {
             dense.factor();
             let mut inverse = vec![0.0; 36];
             for (i, column) in inverse.chunks_mut(6).enumerate() {
-                column[i] = 1.0;
-                dense.solve(column);
+                let mut unit = [[0.0]; 6];
+                unit[i] = [1.0];
+                dense.solve(&mut unit);
+                column.copy_from_slice(&unit.map(|[value]| value));
             }
             let draws = system.errors(4_000);
             for (i, j) in [(0, 0), (1, 1), (5, 5), (0, 2), (1, 4)] {
