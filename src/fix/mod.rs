@@ -12,7 +12,7 @@ use crate::io::{Record, RecordProblem, Records};
 
 /// So many bytes are worked on at once: enough to keep all threads busy, few enough that the same memory comes round
 /// again. From `benches/fix_cpu.rs`: with 32 MiB new pages cost more than a scan.
-const BATCH_BYTES: usize = 4 << 20;
+const BATCH_BYTES: usize = 1 << 20;
 
 /// Maps records in parallel and folds what comes of them in order.
 fn map_in_order<T: Send>(

@@ -2,20 +2,20 @@
 //! and every other byte survives.
 
 pub mod json;
+mod marks;
 mod payload;
 pub mod protobuf;
 mod splice;
+mod view;
 
 pub use payload::{
     Container, Encoding, EventEdit, EventTime, Malformed, Payload, ResourceSite, SpanEdit, SpanSite, TimeField,
 };
+pub use view::{AttributeView, EventView, IdView, LinkView, RecordView, ScopeView, SpanView, ValueView};
 
 use std::borrow::Cow;
 
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value::Value};
-use opentelemetry_proto::tonic::trace::v1::TracesData;
-
-use crate::span::Marks;
 
 /// Finds the spans of one record.
 ///
@@ -39,6 +39,17 @@ pub fn locate(encoding: Encoding, bytes: &[u8]) -> Result<Payload<'_>, Malformed
     }
 }
 
+/// All of a record that the traces table shows, borrowed from it.
+///
+/// # Errors
+/// Where the bytes are not such a record; as far as it is not UTF-8, only where they are JSON.
+pub fn view(encoding: Encoding, bytes: &[u8]) -> Result<RecordView<'_>, Malformed> {
+    match encoding {
+        Encoding::Protobuf => protobuf::view(bytes),
+        Encoding::Json => json::view(bytes),
+    }
+}
+
 /// The attributes of one resource of a record, values as text.
 ///
 /// # Errors
@@ -56,43 +67,6 @@ pub fn rewrite(payload: &Payload<'_>, edits: &[SpanEdit], out: &mut Vec<u8>) {
         Encoding::Protobuf => protobuf::rewrite(payload, edits, out),
         Encoding::Json => json::rewrite(payload, edits, out),
     }
-}
-
-/// Decodes a whole record.
-///
-/// # Errors
-/// Where the bytes are not such a record.
-pub fn decode(encoding: Encoding, bytes: &[u8]) -> Result<TracesData, Malformed> {
-    match encoding {
-        Encoding::Protobuf => {
-            prost::Message::decode(bytes).map_err(|error| Malformed { at: 0, what: format!("not OTLP: {error}") })
-        }
-        Encoding::Json => json::decode(bytes),
-    }
-}
-
-/// The event attribute that says where the event was, where its span's offset does not.
-const EVENT_MARK: &str = "unskew.original_time_unix_nano";
-
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum MarkValue<'a> {
-    Text(&'a str),
-    Int(i64),
-}
-
-/// The span attributes that say what was moved, by how much, how sure, and why (DESIGN.md, "Marks").
-fn mark_attributes(marks: &Marks) -> impl Iterator<Item = (&'static str, MarkValue<'_>)> {
-    use MarkValue::{Int, Text};
-    [
-        Some(("unskew.clock", Text(&marks.clock))),
-        Some(("unskew.offset_ns", Int(marks.offset_ns))),
-        marks.uncertainty_ns.map(|nanos| ("unskew.uncertainty_ns", Int(nanos))),
-        Some(("unskew.correction", Text(&marks.correction))),
-        marks.original_start_unix_nano.map(|nanos| ("unskew.original_start_unix_nano", Int(nanos))),
-        marks.original_end_unix_nano.map(|nanos| ("unskew.original_end_unix_nano", Int(nanos))),
-    ]
-    .into_iter()
-    .flatten()
 }
 
 /// An attribute's value as text: strings as they are, arrays and maps as JSON.

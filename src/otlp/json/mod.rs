@@ -6,6 +6,8 @@
 
 mod cursor;
 mod decode;
+mod view;
+mod walk;
 mod words;
 
 use std::borrow::Cow;
@@ -15,12 +17,13 @@ use std::ops::Range;
 use xxhash_rust::xxh3::xxh3_64;
 
 pub use decode::decode;
+pub use view::view;
 
 use self::cursor::{Broken, Closed, Cursor, broken};
-use self::words::{Word, replaces};
-use super::MarkValue;
+use self::walk::{Filled, Gather, walk};
+use self::words::{Plain, Word};
+use super::marks::{EVENT_MARK, MarkValue, MarksFound, mark_attributes};
 use super::payload::{Encoding, EventEdit, EventTime, Malformed, Payload, ResourceSite, SpanEdit, SpanSite, TimeField};
-use super::protobuf::MarksFound;
 use super::splice::Splices;
 use crate::clock::LocalTime;
 use crate::span::{AttributeValue, CallFacts, SpanHead, SpanId, SpanKind, TraceId};
@@ -31,7 +34,6 @@ use crate::span::{AttributeValue, CallFacts, SpanHead, SpanId, SpanKind, TraceId
 /// # Errors
 /// Where the bytes are not one JSON object, or a field that is read holds what it cannot mean.
 pub fn scan(bytes: &[u8]) -> Result<Payload<'_>, Malformed> {
-    check_utf8(bytes)?;
     let mut payload = Payload {
         encoding: Encoding::Json,
         bytes,
@@ -41,19 +43,7 @@ pub fn scan(bytes: &[u8]) -> Result<Payload<'_>, Malformed> {
         links: Vec::new(),
         containers: Vec::new(),
     };
-    let mut cursor = Cursor::new(bytes, 0);
-    let record = cursor.object(|cursor, key| match Word::of(key) {
-        Word::ResourceSpans => {
-            payload.resources.clear();
-            payload.forget(Filled::default());
-            cursor.array(|cursor| scan_resource_spans(cursor, &mut payload)).map(drop)
-        }
-        _ => cursor.skip(),
-    })?;
-    if record.is_none() {
-        return Err(*broken(0, "expected an object"));
-    }
-    cursor.finish()?;
+    walk(bytes, &mut payload)?;
     Ok(payload)
 }
 
@@ -85,72 +75,48 @@ fn check_utf8(bytes: &[u8]) -> Result<(), Malformed> {
     }
 }
 
-/// How far the lists of a payload were filled when an object began.
-#[derive(Clone, Copy, Default)]
-struct Filled {
-    spans: usize,
-    events: usize,
-    links: usize,
-}
-
-impl Payload<'_> {
+impl<'a> Gather<'a> for Payload<'a> {
     fn filled(&self) -> Filled {
-        Filled { spans: self.spans.len(), events: self.events.len(), links: self.links.len() }
+        Filled {
+            resources: self.resources.len(),
+            spans: self.spans.len(),
+            events: self.events.len(),
+            links: self.links.len(),
+        }
     }
 
-    /// Takes back what a key gave that turns out to be given again.
     fn forget(&mut self, back_to: Filled) {
+        self.resources.truncate(back_to.resources);
         self.spans.truncate(back_to.spans);
         self.events.truncate(back_to.events);
         self.links.truncate(back_to.links);
     }
-}
 
-fn scan_resource_spans(cursor: &mut Cursor<'_>, payload: &mut Payload<'_>) -> Result<(), Broken> {
-    let (resource, before) = (payload.resources.len(), payload.filled());
-    payload.resources.push(ResourceSite { at: Vec::new(), fingerprint: xxh3_64(b"") });
-    let mut has_modern = false;
-    let found = cursor.object(|cursor, key| match Word::of(key) {
-        Word::Resource => {
-            let at = cursor.object(|cursor, _| cursor.skip())?;
-            let fingerprint = xxh3_64(at.clone().map_or(&b""[..], |at| &payload.bytes[at]));
-            payload.resources[resource] = ResourceSite { at: at.into_iter().collect(), fingerprint };
-            Ok(())
-        }
-        key @ (Word::ScopeSpans | Word::LibrarySpans) => {
-            let nothing = cursor.nothing()?;
-            let replaces = replaces(key, nothing, &mut has_modern);
-            if replaces {
-                payload.forget(before);
-            }
-            match (nothing, replaces) {
-                (true, _) => Ok(()),
-                (false, false) => cursor.skip(),
-                (false, true) => cursor.array(|cursor| scan_scope_spans(cursor, payload, resource)).map(drop),
-            }
-        }
-        _ => cursor.skip(),
-    })?;
-    if found.is_none() {
-        payload.resources.pop();
+    fn open_resource_spans(&mut self) {
+        self.resources.push(ResourceSite { at: Vec::new(), fingerprint: xxh3_64(b"") });
     }
-    Ok(())
+
+    fn resource(&mut self, cursor: &mut Cursor<'a>) -> Result<(), Broken> {
+        let at = cursor.object(|cursor, _| cursor.skip())?;
+        let fingerprint = xxh3_64(at.clone().map_or(&b""[..], |at| &self.bytes[at]));
+        if let Some(resource) = self.resources.last_mut() {
+            *resource = ResourceSite { at: at.into_iter().collect(), fingerprint };
+        }
+        Ok(())
+    }
+
+    fn open_scope_spans(&mut self) {}
+
+    fn scope(&mut self, cursor: &mut Cursor<'a>) -> Result<(), Broken> {
+        cursor.skip()
+    }
+
+    fn span(&mut self, cursor: &mut Cursor<'a>) -> Result<(), Broken> {
+        scan_span(cursor, self)
+    }
 }
 
-fn scan_scope_spans(cursor: &mut Cursor<'_>, payload: &mut Payload<'_>, resource: usize) -> Result<(), Broken> {
-    let before = payload.filled();
-    cursor
-        .object(|cursor, key| match Word::of(key) {
-            Word::Spans => {
-                payload.forget(before);
-                cursor.array(|cursor| scan_span(cursor, payload, resource)).map(drop)
-            }
-            _ => cursor.skip(),
-        })
-        .map(drop)
-}
-
-fn scan_span(cursor: &mut Cursor<'_>, payload: &mut Payload<'_>, resource: usize) -> Result<(), Broken> {
+fn scan_span(cursor: &mut Cursor<'_>, payload: &mut Payload<'_>) -> Result<(), Broken> {
     let before = payload.filled();
     let mut head = SpanHead::default();
     let mut marks = MarksFound::default();
@@ -205,7 +171,7 @@ fn scan_span(cursor: &mut Cursor<'_>, payload: &mut Payload<'_>, resource: usize
     let (attributes_at, has_attributes) = attributes_place(attributes, &at);
     payload.spans.push(SpanSite {
         head,
-        resource: resource as u32,
+        resource: (payload.resources.len() - 1) as u32,
         at,
         start,
         end,
@@ -286,6 +252,13 @@ impl LightValue<'_> {
 
 /// The value may come before its key: the Collector's protobuf has them so, and nothing orders JSON's.
 fn key_value<'a>(cursor: &mut Cursor<'a>) -> Result<(Cow<'a, [u8]>, LightValue<'a>), Broken> {
+    if let Some((key, value)) = cursor.plain() {
+        let value = match value {
+            Plain::Text(text) => LightValue::Str(Cow::Borrowed(text)),
+            Plain::Int(number) => LightValue::Int(number),
+        };
+        return Ok((Cow::Borrowed(key), value));
+    }
     let (mut name, mut value) = (Cow::Borrowed(&b""[..]), LightValue::Other);
     cursor.object(|cursor, key| {
         match Word::of(key) {
@@ -354,12 +327,12 @@ pub fn rewrite(payload: &Payload<'_>, edits: &[SpanEdit], out: &mut Vec<u8>) {
             let event = &payload.events[event as usize];
             set(&mut splices, &event.time, time);
             if let Some(original) = original_unix_nano {
-                let mark = [(super::EVENT_MARK, MarkValue::Int(original))].into_iter();
+                let mark = [(EVENT_MARK, MarkValue::Int(original))].into_iter();
                 add_attributes(&mut splices, payload.bytes, event.attributes_at, event.has_attributes, mark);
             }
         }
         if let Some(marks) = &edit.marks {
-            let marks = super::mark_attributes(marks);
+            let marks = mark_attributes(marks);
             add_attributes(&mut splices, payload.bytes, site.attributes_at, site.has_attributes, marks);
         }
     }

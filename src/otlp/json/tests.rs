@@ -624,7 +624,7 @@ proptest! {
             }
             if index % 3 == 1 {
                 edit.marks = Some(marks());
-                for (key, value) in crate::otlp::mark_attributes(&marks()) {
+                for (key, value) in mark_attributes(&marks()) {
                     let value = Some(match value {
                         MarkValue::Text(text) => Value::StringValue(text.into()),
                         MarkValue::Int(number) => Value::IntValue(number),

@@ -1,7 +1,10 @@
 //! OTLP protobuf: a wire scan that notes where times and ids sit, and a rewrite that leaves every other
 //! byte alone. Agrees with prost on what a message means (last field wins, unknown fields are passed over).
 
+mod view;
 mod wire;
+
+pub use view::view;
 
 use std::ops::Range;
 
@@ -9,13 +12,13 @@ use prost::encoding::encode_varint;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use self::wire::{Broken, Fields};
-use super::MarkValue;
+use super::marks::{EVENT_MARK, MarkValue, MarksFound, mark_attributes};
 use super::payload::{
     Container, Encoding, EventEdit, EventTime, Malformed, Payload, ResourceSite, SpanEdit, SpanSite, TimeField,
 };
 use super::splice::Splices;
 use crate::clock::LocalTime;
-use crate::span::{AttributeValue, CallFacts, Marks, SpanHead, SpanId, SpanKind, TraceId};
+use crate::span::{AttributeValue, CallFacts, SpanHead, SpanId, SpanKind, TraceId};
 
 /// Finds the spans of one `ExportTraceServiceRequest` or `TracesData` (the same on the wire).
 ///
@@ -221,39 +224,6 @@ fn key_value(bytes: &[u8], at: Range<usize>) -> Result<(&[u8], AttributeValue<'_
     Ok((key, value))
 }
 
-/// Collects the marks of an earlier run from a span's attributes. Hardly a span has any.
-#[derive(Default)]
-pub(super) struct MarksFound {
-    marks: Option<Box<Marks>>,
-    corrected: bool,
-}
-
-impl MarksFound {
-    pub(super) fn learn(&mut self, key: &[u8], value: AttributeValue<'_>) {
-        let Some(name) = key.strip_prefix(b"unskew.") else { return };
-        let marks = self.marks.get_or_insert_default();
-        match (name, value) {
-            (b"clock", AttributeValue::Str(text)) => marks.clock = String::from_utf8_lossy(text).into(),
-            (b"offset_ns", AttributeValue::Int(nanos)) => {
-                marks.offset_ns = nanos;
-                self.corrected = true;
-            }
-            (b"uncertainty_ns", AttributeValue::Int(nanos)) => marks.uncertainty_ns = Some(nanos),
-            (b"correction", AttributeValue::Str(text)) => {
-                marks.correction = String::from_utf8_lossy(text).into_owned().into();
-                self.corrected = true;
-            }
-            (b"original_start_unix_nano", AttributeValue::Int(nanos)) => marks.original_start_unix_nano = Some(nanos),
-            (b"original_end_unix_nano", AttributeValue::Int(nanos)) => marks.original_end_unix_nano = Some(nanos),
-            _ => {}
-        }
-    }
-
-    pub(super) fn finish(self) -> Option<Box<Marks>> {
-        self.marks.filter(|_| self.corrected)
-    }
-}
-
 /// The attributes of one resource, values as text.
 ///
 /// # Errors
@@ -317,12 +287,12 @@ fn add_marks(payload: &Payload<'_>, edits: &[SpanEdit], out: &mut Vec<u8>) {
             let Some(nanos) = original_unix_nano else { continue };
             let event = &payload.events[event as usize];
             growth[event.container as usize] += splices.replace(event.attributes_at..event.attributes_at, |new| {
-                put_attribute(3, super::EVENT_MARK, MarkValue::Int(nanos), new);
+                put_attribute(3, EVENT_MARK, MarkValue::Int(nanos), new);
             });
         }
         if let Some(marks) = &edit.marks {
             growth[site.container as usize] += splices.replace(site.attributes_at..site.attributes_at, |new| {
-                super::mark_attributes(marks).for_each(|(key, value)| put_attribute(9, key, value, new));
+                mark_attributes(marks).for_each(|(key, value)| put_attribute(9, key, value, new));
             });
         }
     }

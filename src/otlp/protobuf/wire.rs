@@ -17,6 +17,7 @@ pub(super) struct Field {
 enum Wire {
     Varint(u64),
     Fixed64(usize),
+    Fixed32(usize),
     Message { length_at: usize, content: Range<usize> },
     Other,
 }
@@ -45,6 +46,22 @@ impl Field {
         }
     }
 
+    pub(super) fn fixed32(&self, bytes: &[u8]) -> Result<u32, Broken> {
+        match self.value {
+            Wire::Fixed32(at) => {
+                let mut value = [0; 4];
+                value.copy_from_slice(&bytes[at..at + 4]);
+                Ok(u32::from_le_bytes(value))
+            }
+            _ => Err(self.wrong("a fixed32")),
+        }
+    }
+
+    pub(super) fn fixed64(&self, bytes: &[u8]) -> Result<u64, Broken> {
+        self.time(bytes).map(|field| field.unix_nano)
+    }
+
+    /// A fixed64, and where it stands.
     pub(super) fn time(&self, bytes: &[u8]) -> Result<TimeField, Broken> {
         match self.value {
             Wire::Fixed64(at) => {
@@ -117,8 +134,9 @@ impl<'a> Fields<'a> {
                 Wire::Other
             }
             5 => {
+                let at = self.position;
                 self.skip(4)?;
-                Wire::Other
+                Wire::Fixed32(at)
             }
             _ => return Err(self.error("unknown wire type")),
         };
