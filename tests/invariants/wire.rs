@@ -213,13 +213,25 @@ type Text = BoxedStrategy<String>;
 
 /// An object of some of these members, any number of times and in any order, with white space where it may be.
 fn object(members: Vec<Text>, most: usize) -> Text {
+    holding(None, members, most)
+}
+
+/// As [`object`], with one member that is always there.
+fn holding(always: Option<Text>, members: Vec<Text>, most: usize) -> Text {
     let stranger = prop::sample::select(vec![
         r#""futureField":{"deep":[1,{"spans":[{"startTimeUnixNano":"5"}]}]}"#,
         r#""x":null"#,
         r#""y":"}]\"""#,
     ]);
     let member = prop_oneof![8 => proptest::strategy::Union::new(members), 1 => stranger.prop_map(str::to_owned)];
-    (prop::collection::vec(member, 0..most), prop::sample::select(vec!["", " ", "\n\t", "\r\n"]))
+    let always = always.map_or(Just(None).boxed(), |always| always.prop_map(Some).boxed());
+    let space = prop::sample::select(vec!["", " ", "\n\t", "\r\n"]);
+    (always, prop::collection::vec(member, 0..most), any::<Index>(), space)
+        .prop_map(|(always, mut members, at, space)| {
+            let at = at.index(members.len() + 1);
+            members.splice(at..at, always);
+            (members, space)
+        })
         .prop_map(|(members, space)| format!("{{{space}{}{space}}}", members.join(&format!("{space},{space}"))))
         .boxed()
 }
@@ -341,8 +353,14 @@ pub fn json_record() -> Text {
         14,
     );
     let scope = object(vec![member(&["name"], json_text()), member(&["version"], json_text())], 3);
-    let scope = object(vec![member(&["spans"], array(span)), member(&["scope"], scope)], 3);
+    let scope = holding(
+        Some(member(&["spans"], array(span.clone()))),
+        vec![member(&["spans"], array(span)), member(&["scope"], scope)],
+        3,
+    );
     let resource = object(vec![attributes()], 3);
-    let of = object(vec![member(&["resource"], resource), member(&["scopeSpans", "scope_spans"], array(scope))], 3);
-    object(vec![member(&["resourceSpans"], array(of))], 3)
+    let scopes = member(&["scopeSpans", "scope_spans"], array(scope));
+    let of = holding(Some(scopes.clone()), vec![member(&["resource"], resource), scopes], 3);
+    let all = member(&["resourceSpans"], array(of));
+    holding(Some(all.clone()), vec![all], 2)
 }
