@@ -14,7 +14,7 @@ use super::read::FileRead;
 use crate::clock::{ClockMap, LocalTime};
 use crate::correct::{self, Corrected, EndHabit, Recorded};
 use crate::io::{AtomicFile, Compression, Framing, Input, Layout, RecordWriter, Records};
-use crate::otlp::{self, Encoding, EventEdit, EventView, Payload, RecordView, SpanEdit, SpanSite, SpanView};
+use crate::otlp::{self, Encoding, EventEdit, EventView, Payload, RecordView, SpanEdit, SpanSite, SpanView, TimeField};
 use crate::pair::{Paired, Standing};
 use crate::report::{self, Metadata, Row, Rows};
 use crate::span::Marks;
@@ -117,7 +117,7 @@ pub fn write(
             &mut records,
             |record| {
                 let spans = file.records.get(record.ordinal as usize).cloned();
-                (record.bytes.len() as u64, make(layout, &record.bytes, spans, known, outputs))
+                (record.bytes.len() as u64, make(layout, record.bytes, spans, known, outputs))
             },
             |mapped| {
                 let (length, made) = match mapped {
@@ -159,7 +159,7 @@ const PROTO: Layout =
 /// All outputs of one record. One that is not OTLP passes as it is; `spans` is what the first reading found there.
 fn make(
     layout: Layout,
-    bytes: &[u8],
+    mut bytes: Vec<u8>,
     spans: Option<Option<Range<usize>>>,
     known: Written<'_>,
     outputs: &Outputs<'_>,
@@ -167,23 +167,28 @@ fn make(
     // What the first reading could not scan is told already.
     let is_told = spans == Some(None);
     let changed = "the file changed while it was read: a record is left as it is";
-    let made = spans.flatten().and_then(|spans| make_known(layout, bytes, spans, known, outputs));
-    made.unwrap_or_else(|| Made {
-        same: outputs.same.then(|| bytes.to_vec()),
-        problem: (!is_told).then(|| changed.to_owned()),
-        ..Made::default()
-    })
+    let made = spans.flatten().and_then(|spans| make_known(layout, &bytes, spans, known, outputs));
+    let (mut made, times) = made.unwrap_or_else(|| {
+        let problem = (!is_told).then(|| changed.to_owned());
+        (Made { problem, ..Made::default() }, outputs.same.then(Vec::new))
+    });
+    if let Some(times) = times {
+        otlp::overwrite(layout.encoding, &mut bytes, &times);
+        made.same = Some(bytes);
+    }
+    made
 }
 
-/// All outputs of a record with spans that are known. `None`: it is not what it was when it was read first.
+/// All outputs of a record with spans that are known; times, where to write those into the record itself is all that
+/// `same` needs. `None`: it is not what it was when it was read first.
 fn make_known(
     layout: Layout,
     bytes: &[u8],
     spans: Range<usize>,
     known: Written<'_>,
     outputs: &Outputs<'_>,
-) -> Option<Made> {
-    let mut made = Made::default();
+) -> Option<(Made, Option<Vec<TimeField>>)> {
+    let (mut made, mut times) = (Made::default(), None);
     let ids = || known.spans[spans.clone()].iter().map(|span| (span.head.trace, span.head.span));
     if outputs.same || outputs.otlp_proto {
         let payload = otlp::locate(layout.encoding, bytes).ok()?;
@@ -197,7 +202,8 @@ fn make_known(
             out
         };
         if outputs.same {
-            made.same = Some(rewritten(&payload));
+            times = otlp::overwrites(&payload, &edits);
+            made.same = times.is_none().then(|| rewritten(&payload));
         }
         if outputs.otlp_proto {
             match to_protobuf(layout.encoding, bytes, |encoded| {
@@ -221,7 +227,7 @@ fn make_known(
             Err(error) => made.problem = Some(format!("a record has no rows in the traces table: {error}")),
         }
     }
-    Some(made)
+    Some((made, times))
 }
 
 /// The record in protobuf, handed to `then`. Spans come in the same order, so edits fit either form.
@@ -238,7 +244,7 @@ fn recorded(span: &Paired, known: Written<'_>) -> Recorded {
 
 /// What to change in a record: only spans whose times change.
 fn edits(payload: &Payload<'_>, first: usize, known: Written<'_>, annotate: bool) -> Vec<SpanEdit> {
-    let mut edits = Vec::new();
+    let mut edits = Vec::with_capacity(payload.spans.len());
     for (index, site) in payload.spans.iter().enumerate() {
         let (span, corrected) = (&known.spans[first + index], &known.corrected[first + index]);
         let (start, end) = (span.head.start.nanos(), span.head.end.nanos());

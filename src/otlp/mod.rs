@@ -14,6 +14,7 @@ pub use payload::{
 pub use view::{AttributeView, EventView, IdView, LinkView, RecordView, ScopeView, SpanView, ValueView};
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value::Value};
 
@@ -63,9 +64,56 @@ pub fn resource_attributes(payload: &Payload<'_>, resource: usize) -> Result<Vec
 
 /// Copies a record to `out` with the edits made, which are in the order of the spans.
 pub fn rewrite(payload: &Payload<'_>, edits: &[SpanEdit], out: &mut Vec<u8>) {
+    if let Some(times) = overwrites(payload, edits) {
+        let base = out.len();
+        out.extend_from_slice(payload.bytes);
+        return overwrite(payload.encoding, &mut out[base..], &times);
+    }
     match payload.encoding {
         Encoding::Protobuf => protobuf::rewrite(payload, edits, out),
         Encoding::Json => json::rewrite(payload, edits, out),
+    }
+}
+
+/// The new times and their places, where they are all that the edits change and each is as long as the old one: then the
+/// record need not be copied.
+pub fn overwrites(payload: &Payload<'_>, edits: &[SpanEdit]) -> Option<Vec<TimeField>> {
+    let is_marked =
+        |edit: &SpanEdit| edit.marks.is_some() || edit.events.iter().any(|event| event.original_unix_nano.is_some());
+    if edits.iter().any(is_marked) {
+        return None;
+    }
+    let mut times = Vec::with_capacity(2 * edits.len());
+    for_each_time(payload, edits, |at, unix_nano| times.push(TimeField { at: at.clone(), unix_nano }));
+    let fits = |time: &TimeField| match payload.encoding {
+        Encoding::Protobuf => true,
+        Encoding::Json => json::fits(payload.bytes, time),
+    };
+    times.iter().all(fits).then_some(times)
+}
+
+/// Writes times that [`overwrites`] gave into the record that they are of.
+pub fn overwrite(encoding: Encoding, bytes: &mut [u8], times: &[TimeField]) {
+    for TimeField { at, unix_nano } in times {
+        let place = &mut bytes[at.clone()];
+        match encoding {
+            Encoding::Protobuf => place.copy_from_slice(&unix_nano.to_le_bytes()),
+            Encoding::Json => json::overwrite(place, *unix_nano),
+        }
+    }
+}
+
+fn for_each_time(payload: &Payload<'_>, edits: &[SpanEdit], mut set: impl FnMut(&Range<usize>, u64)) {
+    let mut time = |field: &Option<TimeField>, time: Option<u64>| {
+        if let (Some(field), Some(time)) = (field, time) {
+            set(&field.at, time);
+        }
+    };
+    for edit in edits {
+        let site = &payload.spans[edit.span as usize];
+        time(&site.start, edit.start);
+        time(&site.end, edit.end);
+        edit.events.iter().for_each(|event| time(&payload.events[event.event as usize].time, event.time));
     }
 }
 

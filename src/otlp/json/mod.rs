@@ -11,7 +11,7 @@ mod walk;
 mod words;
 
 use std::borrow::Cow;
-use std::fmt::Write as _;
+use std::io::Write as _;
 use std::ops::Range;
 
 use xxhash_rust::xxh3::xxh3_64;
@@ -21,7 +21,8 @@ pub use view::view;
 
 use self::cursor::{Broken, Closed, Cursor, broken};
 use self::walk::{Filled, Gather, walk};
-use self::words::{Plain, Word};
+use self::words::{Decimal, Plain, Word};
+use super::for_each_time;
 use super::marks::{EVENT_MARK, MarkValue, MarksFound, mark_attributes};
 use super::payload::{Encoding, EventEdit, EventTime, Malformed, Payload, ResourceSite, SpanEdit, SpanSite, TimeField};
 use super::splice::Splices;
@@ -195,27 +196,19 @@ fn attributes_place(attributes: Option<Closed>, object: &Range<usize>) -> (usize
 }
 
 fn scan_event(cursor: &mut Cursor<'_>, events: &mut Vec<EventTime>) -> Result<(), Broken> {
-    let (mut time, mut attributes, mut original_unix_nano) = (None, None, None);
+    let (mut time, mut attributes) = (None, None);
     let at = cursor.object(|cursor, key| {
         match Word::of(key) {
             Word::Time => time = cursor.time()?,
-            Word::Attributes => {
-                original_unix_nano = None;
-                attributes = cursor.array(|cursor| {
-                    let (key, value) = key_value(cursor)?;
-                    if let (b"unskew.original_time_unix_nano", LightValue::Int(nanos)) = (&*key, value) {
-                        original_unix_nano = Some(nanos);
-                    }
-                    Ok(())
-                })?;
-            }
+            // Only to see that they can be read.
+            Word::Attributes => attributes = cursor.array(|cursor| key_value(cursor).map(drop))?,
             _ => cursor.skip()?,
         }
         Ok(())
     })?;
     let Some(at) = at else { return Ok(()) };
     let (attributes_at, has_attributes) = attributes_place(attributes, &at);
-    events.push(EventTime { time, attributes_at, has_attributes, container: 0, original_unix_nano });
+    events.push(EventTime { time, attributes_at, has_attributes, container: 0 });
     Ok(())
 }
 
@@ -310,22 +303,35 @@ pub fn resource_attributes(payload: &Payload<'_>, resource: usize) -> Result<Vec
         .collect())
 }
 
+/// The quotes around a time's digits, if it has any, and the digits.
+fn digits(time: u64, old: &[u8]) -> (&'static [u8], Decimal) {
+    (if old.first() == Some(&b'"') { b"\"" } else { b"" }, Decimal::of(time))
+}
+
+/// Whether a new time is as long as the text in whose place it goes.
+pub(super) fn fits(bytes: &[u8], time: &TimeField) -> bool {
+    let (quote, digits) = digits(time.unix_nano, &bytes[time.at.clone()]);
+    2 * quote.len() + digits.as_bytes().len() == time.at.len()
+}
+
+/// Writes a time that fits in the place of another, between the same quotes.
+pub(super) fn overwrite(place: &mut [u8], time: u64) {
+    let (quote, digits) = digits(time, place);
+    let within = quote.len()..place.len() - quote.len();
+    place[within].copy_from_slice(digits.as_bytes());
+}
+
 /// Copies the record to `out` with the edits made. Edits are in the order of the spans.
-pub fn rewrite(payload: &Payload<'_>, edits: &[SpanEdit], out: &mut Vec<u8>) {
+pub(super) fn rewrite(payload: &Payload<'_>, edits: &[SpanEdit], out: &mut Vec<u8>) {
     let mut splices = Splices::default();
-    let set = |splices: &mut Splices, field: &Option<TimeField>, time: Option<u64>| {
-        if let (Some(field), Some(time)) = (field, time) {
-            let quote = if payload.bytes[field.at.start] == b'"' { "\"" } else { "" };
-            splices.replace(field.at.clone(), |new| new.extend_from_slice(format!("{quote}{time}{quote}").as_bytes()));
-        }
-    };
+    for_each_time(payload, edits, |at, time| {
+        let (quote, digits) = digits(time, &payload.bytes[at.clone()]);
+        splices.replace(at.clone(), |new| [quote, digits.as_bytes(), quote].iter().for_each(|it| new.extend(*it)));
+    });
     for edit in edits {
         let site = &payload.spans[edit.span as usize];
-        set(&mut splices, &site.start, edit.start);
-        set(&mut splices, &site.end, edit.end);
-        for &EventEdit { event, time, original_unix_nano } in &edit.events {
+        for &EventEdit { event, original_unix_nano, .. } in &edit.events {
             let event = &payload.events[event as usize];
-            set(&mut splices, &event.time, time);
             if let Some(original) = original_unix_nano {
                 let mark = [(EVENT_MARK, MarkValue::Int(original))].into_iter();
                 add_attributes(&mut splices, payload.bytes, event.attributes_at, event.has_attributes, mark);
@@ -347,34 +353,34 @@ fn add_attributes<'a>(
     has_attributes: Option<bool>,
     attributes: impl Iterator<Item = (&'static str, MarkValue<'a>)>,
 ) {
-    let mut text = String::new();
     let is_first = match has_attributes {
         Some(has_elements) => !has_elements,
         None => bytes[..at].trim_ascii_end().ends_with(b"{"),
     };
-    if !is_first {
-        text.push(',');
-    }
-    if has_attributes.is_none() {
-        text.push_str("\"attributes\":[");
-    }
-    for (index, (key, value)) in attributes.enumerate() {
-        if index > 0 {
-            text.push(',');
+    splices.replace(at..at, |new| {
+        if !is_first {
+            new.push(b',');
         }
-        // Writing to a string does not fail.
-        let _ = match value {
-            MarkValue::Int(number) => write!(text, "{{\"key\":\"{key}\",\"value\":{{\"intValue\":\"{number}\"}}}}"),
-            MarkValue::Text(value) => {
-                let value = serde_json::Value::from(value);
-                write!(text, "{{\"key\":\"{key}\",\"value\":{{\"stringValue\":{value}}}}}")
+        if has_attributes.is_none() {
+            new.extend(b"\"attributes\":[");
+        }
+        for (index, (key, value)) in attributes.enumerate() {
+            if index > 0 {
+                new.push(b',');
             }
-        };
-    }
-    if has_attributes.is_none() {
-        text.push(']');
-    }
-    splices.replace(at..at, |new| new.extend_from_slice(text.as_bytes()));
+            // Writing to memory does not fail.
+            let _ = match value {
+                MarkValue::Int(number) => write!(new, r#"{{"key":"{key}","value":{{"intValue":"{number}"}}}}"#),
+                MarkValue::Text(value) => {
+                    let value = serde_json::Value::from(value);
+                    write!(new, r#"{{"key":"{key}","value":{{"stringValue":{value}}}}}"#)
+                }
+            };
+        }
+        if has_attributes.is_none() {
+            new.push(b']');
+        }
+    });
 }
 
 #[cfg(test)]

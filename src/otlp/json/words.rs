@@ -197,6 +197,28 @@ fn whole(text: &[u8]) -> Option<i128> {
     (value < 1 << 100).then_some(if negative { -value } else { value })
 }
 
+/// A number's digits.
+pub(super) struct Decimal {
+    text: [u8; 20],
+    start: usize,
+}
+
+impl Decimal {
+    pub(super) fn of(mut number: u64) -> Self {
+        let (mut text, mut start) = ([b'0'; 20], 20);
+        while number > 0 || start == 20 {
+            start -= 1;
+            text[start] = b'0' + (number % 10) as u8;
+            number /= 10;
+        }
+        Self { text, start }
+    }
+
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        &self.text[self.start..]
+    }
+}
+
 /// A value without anything odd about it.
 #[derive(Clone, Copy)]
 pub(super) enum Plain<'a> {
@@ -314,6 +336,13 @@ mod tests {
             ("1e99999999999", None),
         ] {
             assert_eq!(whole(text.as_bytes()), value, "{text}");
+        }
+    }
+
+    #[test]
+    fn digits_of_the_least_and_the_greatest() {
+        for number in [0, 9, 10, 1_700_000_000_000_000_000, u64::MAX] {
+            assert_eq!(Decimal::of(number).as_bytes(), number.to_string().as_bytes());
         }
     }
 

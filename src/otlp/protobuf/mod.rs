@@ -12,6 +12,7 @@ use prost::encoding::encode_varint;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use self::wire::{Broken, Fields};
+use super::for_each_time;
 use super::marks::{EVENT_MARK, MarkValue, MarksFound, mark_attributes};
 use super::payload::{
     Container, Encoding, EventEdit, EventTime, Malformed, Payload, ResourceSite, SpanEdit, SpanSite, TimeField,
@@ -41,7 +42,8 @@ fn scan_for<const FACTS: bool>(bytes: &[u8]) -> Result<Payload<'_>, Malformed> {
         encoding: Encoding::Protobuf,
         bytes,
         resources: Vec::new(),
-        spans: Vec::new(),
+        // A list that grows is copied; too much room is never touched.
+        spans: Vec::with_capacity((bytes.len() / 300).min(1 << 16)),
         events: Vec::new(),
         links: Vec::new(),
         containers: Vec::new(),
@@ -157,19 +159,13 @@ fn scan_span<const FACTS: bool>(payload: &mut Payload<'_>, container: u32, resou
 
 fn scan_event(payload: &mut Payload<'_>, container: u32) -> Result<(), Broken> {
     let content = payload.containers[container as usize].content.clone();
-    let mut event =
-        EventTime { time: None, attributes_at: content.end, has_attributes: None, container, original_unix_nano: None };
+    let mut event = EventTime { time: None, attributes_at: content.end, has_attributes: None, container };
     let mut fields = Fields::new(payload.bytes, content);
     while let Some(field) = fields.next()? {
         match field.number {
             1 => event.time = Some(field.time(payload.bytes)?),
-            3 => {
-                if let (b"unskew.original_time_unix_nano", AttributeValue::Int(nanos)) =
-                    key_value(payload.bytes, field.message()?.1)?
-                {
-                    event.original_unix_nano = Some(nanos);
-                }
-            }
+            // Only to see that they can be read.
+            3 => drop(key_value(payload.bytes, field.message()?.1)?),
             _ => {}
         }
     }
@@ -245,37 +241,8 @@ pub fn resource_attributes(payload: &Payload<'_>, resource: usize) -> Result<Vec
         .collect())
 }
 
-/// Copies the record to `out` with the edits made. Edits are in the order of the spans.
-pub fn rewrite(payload: &Payload<'_>, edits: &[SpanEdit], out: &mut Vec<u8>) {
-    // Times keep their length, so they are written over the copy; only marks make it longer.
-    let base = out.len();
-    let is_marked =
-        |edit: &SpanEdit| edit.marks.is_some() || edit.events.iter().any(|event| event.original_unix_nano.is_some());
-    if edits.iter().any(is_marked) {
-        add_marks(payload, edits, out);
-        return;
-    }
-    out.extend_from_slice(payload.bytes);
-    for_each_time(payload, edits, |at, time| {
-        out[base + at.start..base + at.end].copy_from_slice(&time.to_le_bytes());
-    });
-}
-
-fn for_each_time(payload: &Payload<'_>, edits: &[SpanEdit], mut set: impl FnMut(&Range<usize>, u64)) {
-    let mut time = |field: &Option<TimeField>, time: Option<u64>| {
-        if let (Some(field), Some(time)) = (field, time) {
-            set(&field.at, time);
-        }
-    };
-    for edit in edits {
-        let site = &payload.spans[edit.span as usize];
-        time(&site.start, edit.start);
-        time(&site.end, edit.end);
-        edit.events.iter().for_each(|event| time(&payload.events[event.event as usize].time, event.time));
-    }
-}
-
-fn add_marks(payload: &Payload<'_>, edits: &[SpanEdit], out: &mut Vec<u8>) {
+/// Copies the record to `out` with the edits made, marks among them. Edits are in the order of the spans.
+pub(super) fn rewrite(payload: &Payload<'_>, edits: &[SpanEdit], out: &mut Vec<u8>) {
     let mut splices = Splices::default();
     let mut growth = vec![0usize; payload.containers.len()];
     for_each_time(payload, edits, |at, time| {
@@ -312,31 +279,37 @@ fn add_marks(payload: &Payload<'_>, edits: &[SpanEdit], out: &mut Vec<u8>) {
 }
 
 /// An attribute as prost would encode it, without the strings in between.
-fn put_attribute(field: u32, key: &str, value: MarkValue<'_>, out: &mut Vec<u8>) {
+fn put_attribute(field: u8, key: &str, value: MarkValue<'_>, out: &mut Vec<u8>) {
     use prost::encoding::encoded_len_varint;
     let delimited = |length: usize| 1 + encoded_len_varint(length as u64) + length;
     let inner = match value {
         MarkValue::Text(text) => delimited(text.len()),
         MarkValue::Int(number) => 1 + encoded_len_varint(number as u64),
     };
-    let mut put = |tag: u32, length: usize| {
-        encode_varint(tag.into(), out);
-        encode_varint(length as u64, out);
-    };
-    put(field << 3 | 2, delimited(key.len()) + delimited(inner));
-    put(1 << 3 | 2, key.len());
+    put_head(field, delimited(key.len()) + delimited(inner), out);
+    put_head(1, key.len(), out);
     out.extend_from_slice(key.as_bytes());
-    encode_varint(2 << 3 | 2, out);
-    encode_varint(inner as u64, out);
+    put_head(2, inner, out);
     match value {
         MarkValue::Text(text) => {
-            encode_varint(1 << 3 | 2, out);
-            encode_varint(text.len() as u64, out);
+            put_head(1, text.len(), out);
             out.extend_from_slice(text.as_bytes());
         }
         MarkValue::Int(number) => {
-            encode_varint(3 << 3, out);
+            out.push(3 << 3);
             encode_varint(number as u64, out);
+        }
+    }
+}
+
+/// What stands before a field that is so long: hardly ever more than two bytes.
+fn put_head(field: u8, length: usize, out: &mut Vec<u8>) {
+    let tag = field << 3 | 2;
+    match length {
+        0..0x80 => out.extend_from_slice(&[tag, length as u8]),
+        _ => {
+            out.push(tag);
+            encode_varint(length as u64, out);
         }
     }
 }
