@@ -100,7 +100,8 @@ fn main() {
     let sample = sample(60_000);
     let spans = sample.spans as f64;
     println!(
-        "{spans} spans, {:.0} bytes each in protobuf, {:.0} in JSON",
+        "{spans} spans in {} records, {:.0} bytes each in protobuf, {:.0} in JSON",
+        sample.requests.len(),
         sample.protobuf.len() as f64 / spans,
         sample.json.len() as f64 / spans
     );

@@ -71,7 +71,7 @@ impl Dump {
     /// # Errors
     /// Where a resource is not well-formed.
     pub fn scan(&self, payload: &Payload<'_>) -> Result<Scanned, Malformed> {
-        let mut scanned = Scanned::default();
+        let mut scanned = Scanned { spans: Vec::with_capacity(payload.spans.len()), ..Scanned::default() };
         for (index, site) in payload.resources.iter().enumerate() {
             let known = self.by_fingerprint.contains_key(&site.fingerprint);
             let attributes = if known { None } else { Some(otlp::resource_attributes(payload, index)?) };

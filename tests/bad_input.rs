@@ -115,7 +115,7 @@ fn good(number: u64) -> String {
 
 /// The same span in protobuf.
 fn good_protobuf(number: u64) -> Vec<u8> {
-    unskew::otlp::decode(unskew::otlp::Encoding::Json, good(number).as_bytes()).unwrap().encode_to_vec()
+    unskew::otlp::json::decode(good(number).as_bytes()).unwrap().encode_to_vec()
 }
 
 /// A dump of some lines → exit status, what is said, and what the summary counts: spans, then findings.

@@ -4,6 +4,8 @@
 #[allow(dead_code, reason = "the fuzz targets use the rest")]
 mod agree;
 mod common;
+#[path = "invariants/table.rs"]
+mod table;
 #[path = "invariants/wire.rs"]
 mod wire;
 

@@ -3,12 +3,21 @@
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value::Value};
 use opentelemetry_proto::tonic::trace::v1::{Span, TracesData};
 use prost::Message;
-use unskew::otlp::{self, Encoding, EventEdit, Payload, SpanEdit, SpanSite, TimeField};
+use unskew::otlp::{self, AttributeView, Encoding, EventEdit, Payload, SpanEdit, SpanSite, TimeField};
 use unskew::span::{AttributeValue, CallFacts, Marks, SpanHead, SpanId, SpanKind, TraceId};
+
+/// All that a record says, by readers that own what they read: prost's, or the one that JSON is told in protobuf by.
+pub fn decoded(encoding: Encoding, bytes: &[u8]) -> Option<TracesData> {
+    match encoding {
+        Encoding::Protobuf => TracesData::decode(bytes).ok(),
+        Encoding::Json => otlp::json::decode(bytes).ok(),
+    }
+}
 
 /// Checks one record. `data` is what a full decoding makes of it: the scan must find the same. Where there is none the
 /// scan may still take the record, as it does not read every field; it must end, and times alone may change.
 pub fn check(encoding: Encoding, bytes: &[u8], data: Option<&TracesData>, dice: &[u64]) {
+    viewed(encoding, bytes, data);
     let payload = match otlp::scan(encoding, bytes) {
         Ok(payload) => payload,
         Err(error) => {
@@ -33,8 +42,9 @@ pub fn check(encoding: Encoding, bytes: &[u8], data: Option<&TracesData>, dice: 
         if let Some(data) = data {
             let expected = applied(&payload, &edits, data.clone());
             // Encoded, as NaN differs from itself.
-            assert!(otlp::decode(encoding, &out).unwrap().encode_to_vec() == expected.encode_to_vec(), "{expected:?}");
+            assert!(decoded(encoding, &out).unwrap().encode_to_vec() == expected.encode_to_vec(), "{expected:?}");
             agree(&again, &expected);
+            viewed(encoding, &out, Some(&expected));
         }
     }
 }
@@ -216,6 +226,92 @@ fn agree(payload: &Payload<'_>, data: &TracesData) {
         }
     }
     assert!(sites.next().is_none());
+}
+
+/// The view shows what a full decoding finds.
+fn viewed(encoding: Encoding, bytes: &[u8], data: Option<&TracesData>) {
+    let (record, data) = match (otlp::view(encoding, bytes), data) {
+        (Err(error), data) => {
+            assert!(data.is_none(), "refused: {error}");
+            return;
+        }
+        // It does not read every field either.
+        (Ok(_), None) => return,
+        (Ok(record), Some(data)) => (record, data),
+    };
+    let mut views = record.spans.iter();
+    for of in &data.resource_spans {
+        let resource = of.resource.as_ref().map_or(&[][..], |resource| &resource.attributes);
+        for (scope, span) in of.scope_spans.iter().flat_map(|of| of.spans.iter().map(|span| (of.scope.as_ref(), span)))
+        {
+            let view = views.next().unwrap();
+            same_attributes(record.resource_attributes(view), resource);
+            assert_eq!(text(&record.scope(view).name), scope.map_or("", |scope| &scope.name));
+            assert_eq!(text(&record.scope(view).version), scope.map_or("", |scope| &scope.version));
+            assert_eq!(view.trace_id.bytes(), span.trace_id);
+            assert_eq!(view.span_id.bytes(), span.span_id);
+            assert_eq!(view.parent_span_id.bytes(), span.parent_span_id);
+            assert_eq!((text(&view.trace_state), view.flags), (&*span.trace_state, span.flags));
+            assert_eq!((text(&view.name), view.kind), (&*span.name, SpanKind::from_number(span.kind.into())));
+            let (code, message) = span.status.as_ref().map_or((0, ""), |status| (status.code, &status.message));
+            assert_eq!((view.status_code, text(&view.status_message)), (code, message));
+            same_attributes(record.attributes(view), &span.attributes);
+            assert_eq!(record.marks(view).as_deref(), marks_of(&span.attributes).as_ref());
+            assert_eq!(record.events(view).len(), span.events.len());
+            for (view, event) in record.events(view).iter().zip(&span.events) {
+                assert_eq!((view.unix_nano.unwrap_or(0), text(&view.name)), (event.time_unix_nano, &*event.name));
+                same_attributes(record.event_attributes(view), &event.attributes);
+            }
+            assert_eq!(record.links(view).len(), span.links.len());
+            for (view, link) in record.links(view).iter().zip(&span.links) {
+                assert_eq!((view.trace_id.bytes(), view.span_id.bytes()), (&*link.trace_id, &*link.span_id));
+                assert_eq!(text(&view.trace_state), link.trace_state);
+                same_attributes(record.link_attributes(view), &link.attributes);
+            }
+        }
+    }
+    assert!(views.next().is_none());
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}
+
+fn same_attributes(views: &[AttributeView<'_>], attributes: &[KeyValue]) {
+    let views = views.iter().map(|view| {
+        let mut value = Vec::new();
+        view.value.write(&mut value);
+        (text(&view.key).to_owned(), text(&value).to_owned())
+    });
+    let told = attributes.iter().map(|it| (it.key.clone(), told(&it.value)));
+    assert_eq!(views.collect::<Vec<_>>(), told.collect::<Vec<_>>());
+}
+
+/// A value as our tables have it: strings as they are, anything else as JSON.
+pub fn told(value: &Option<AnyValue>) -> String {
+    match value.as_ref().and_then(|any| any.value.as_ref()) {
+        None => String::new(),
+        Some(Value::StringValue(text)) => text.clone(),
+        Some(value) => json(value).to_string(),
+    }
+}
+
+fn json(value: &Value) -> serde_json::Value {
+    let inner = |any: &AnyValue| any.value.as_ref().map_or(serde_json::Value::Null, json);
+    match value {
+        Value::StringValue(text) => text.as_str().into(),
+        Value::BoolValue(flag) => (*flag).into(),
+        Value::IntValue(number) => (*number).into(),
+        Value::DoubleValue(number) if number.is_finite() => (*number).into(),
+        Value::DoubleValue(number) => number.to_string().into(),
+        Value::BytesValue(bytes) => bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>().into(),
+        Value::ArrayValue(array) => array.values.iter().map(inner).collect(),
+        Value::KvlistValue(list) => {
+            let value = |it: &KeyValue| it.value.as_ref().map_or(serde_json::Value::Null, inner);
+            serde_json::Value::Object(list.values.iter().map(|it| (it.key.clone(), value(it))).collect())
+        }
+        Value::StringValueStrindex(_) => serde_json::Value::Null,
+    }
 }
 
 fn marks() -> Marks {

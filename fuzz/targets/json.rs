@@ -10,7 +10,7 @@ use super::agree;
 
 pub fn one(bytes: &[u8]) {
     let is_json = judged(bytes);
-    let data = otlp::decode(Encoding::Json, bytes).ok();
+    let data = json::decode(bytes).ok();
     let dice = agree::dice(bytes);
     agree::check(Encoding::Json, bytes, data.as_ref(), &dice);
     let Ok(payload) = otlp::scan(Encoding::Json, bytes) else { return };

@@ -14,9 +14,9 @@ use super::read::FileRead;
 use crate::clock::{ClockMap, LocalTime};
 use crate::correct::{self, Corrected, EndHabit, Recorded};
 use crate::io::{AtomicFile, Compression, Framing, Input, Layout, RecordWriter, Records};
-use crate::otlp::{self, Encoding, EventEdit, EventTime, Payload, SpanEdit, SpanSite};
+use crate::otlp::{self, Encoding, EventEdit, EventView, Payload, RecordView, SpanEdit, SpanSite, SpanView, TimeField};
 use crate::pair::{Paired, Standing};
-use crate::report::{self, Metadata, Row};
+use crate::report::{self, Metadata, Row, Rows};
 use crate::span::Marks;
 
 /// What is to be written, and where.
@@ -77,7 +77,7 @@ pub struct Written<'a> {
 struct Made {
     same: Option<Vec<u8>>,
     proto: Option<Vec<u8>>,
-    rows: Option<RecordBatch>,
+    rows: Vec<RecordBatch>,
     problem: Option<String>,
 }
 
@@ -117,7 +117,7 @@ pub fn write(
             &mut records,
             |record| {
                 let spans = file.records.get(record.ordinal as usize).cloned();
-                (record.bytes.len() as u64, make(layout, &record.bytes, spans, known, outputs))
+                (record.bytes.len() as u64, make(layout, record.bytes, spans, known, outputs))
             },
             |mapped| {
                 let (length, made) = match mapped {
@@ -134,8 +134,8 @@ pub fn write(
                 if let (Some(writer), Some(bytes)) = (&mut proto, &made.proto) {
                     writer.write(bytes)?;
                 }
-                if let (Some(table), Some(rows)) = (&mut table, &made.rows) {
-                    table.write(rows)?;
+                if let Some(table) = &mut table {
+                    made.rows.iter().try_for_each(|rows| table.write(rows))?;
                 }
                 problems.extend(made.problem.map(|problem| (index, problem)));
                 progress(length);
@@ -159,64 +159,82 @@ const PROTO: Layout =
 /// All outputs of one record. One that is not OTLP passes as it is; `spans` is what the first reading found there.
 fn make(
     layout: Layout,
-    bytes: &[u8],
+    mut bytes: Vec<u8>,
     spans: Option<Option<Range<usize>>>,
     known: Written<'_>,
     outputs: &Outputs<'_>,
 ) -> Made {
-    let mut made = Made::default();
-    let scanned = spans.clone().flatten().and_then(|spans| {
-        let payload = otlp::locate(layout.encoding, bytes).ok()?;
-        let ids = payload.spans.iter().map(|site| (site.head.trace, site.head.span));
-        let known = known.spans[spans.clone()].iter().map(|span| (span.head.trace, span.head.span));
-        ids.eq(known).then_some((spans.start, payload))
+    // What the first reading could not scan is told already.
+    let is_told = spans == Some(None);
+    let changed = "the file changed while it was read: a record is left as it is";
+    let made = spans.flatten().and_then(|spans| make_known(layout, &bytes, spans, known, outputs));
+    let (mut made, times) = made.unwrap_or_else(|| {
+        let problem = (!is_told).then(|| changed.to_owned());
+        (Made { problem, ..Made::default() }, outputs.same.then(Vec::new))
     });
-    let Some((first, payload)) = scanned else {
-        made.same = outputs.same.then(|| bytes.to_vec());
-        // What the first reading could not scan is told already.
-        if spans != Some(None) {
-            made.problem = Some("the file changed while it was read: a record is left as it is".to_owned());
-        }
-        return made;
-    };
-    let edits =
-        if outputs.same || outputs.otlp_proto { edits(&payload, first, known, outputs.annotate) } else { Vec::new() };
-    let rewritten = |payload: &Payload<'_>| {
-        let mut out = Vec::with_capacity(payload.bytes.len() + 128 * edits.len());
-        otlp::rewrite(payload, &edits, &mut out);
-        out
-    };
-    if outputs.same {
-        made.same = Some(rewritten(&payload));
+    if let Some(times) = times {
+        otlp::overwrite(layout.encoding, &mut bytes, &times);
+        made.same = Some(bytes);
     }
-    if outputs.otlp_proto {
-        match to_protobuf(layout.encoding, bytes, |encoded| {
-            let payload = otlp::locate(Encoding::Protobuf, encoded).ok()?;
-            Some(rewritten(&payload))
-        }) {
-            Some(encoded) => made.proto = Some(encoded),
-            None => made.problem = Some("a record could not be told as protobuf".to_owned()),
+    made
+}
+
+/// All outputs of a record with spans that are known; times, where to write those into the record itself is all that
+/// `same` needs. `None`: it is not what it was when it was read first.
+fn make_known(
+    layout: Layout,
+    bytes: &[u8],
+    spans: Range<usize>,
+    known: Written<'_>,
+    outputs: &Outputs<'_>,
+) -> Option<(Made, Option<Vec<TimeField>>)> {
+    let (mut made, mut times) = (Made::default(), None);
+    let ids = || known.spans[spans.clone()].iter().map(|span| (span.head.trace, span.head.span));
+    if outputs.same || outputs.otlp_proto {
+        let payload = otlp::locate(layout.encoding, bytes).ok()?;
+        if !ids().eq(payload.spans.iter().map(|site| (site.head.trace, site.head.span))) {
+            return None;
+        }
+        let edits = edits(&payload, spans.start, known, outputs.annotate);
+        let rewritten = |payload: &Payload<'_>| {
+            let mut out = Vec::with_capacity(payload.bytes.len() + 128 * edits.len());
+            otlp::rewrite(payload, &edits, &mut out);
+            out
+        };
+        if outputs.same {
+            times = otlp::overwrites(&payload, &edits);
+            made.same = times.is_none().then(|| rewritten(&payload));
+        }
+        if outputs.otlp_proto {
+            match to_protobuf(layout.encoding, bytes, |encoded| {
+                let payload = otlp::locate(Encoding::Protobuf, encoded).ok()?;
+                Some(rewritten(&payload))
+            }) {
+                Some(encoded) => made.proto = Some(encoded),
+                None => made.problem = Some("a record could not be told as protobuf".to_owned()),
+            }
         }
     }
-    if outputs.parquet && !payload.spans.is_empty() {
-        let rows: Vec<_> =
-            payload.spans.iter().enumerate().map(|(k, site)| row(&payload, site, first + k, known)).collect();
-        match otlp::decode(layout.encoding, bytes)
-            .map_err(anyhow::Error::from)
-            .and_then(|data| report::batch(&data, &rows))
-        {
-            Ok(batch) => made.rows = Some(batch),
+    if outputs.parquet {
+        let rows = match otlp::view(layout.encoding, bytes) {
+            Ok(record) if !ids().eq(record.spans.iter().map(SpanView::ids)) => return None,
+            Ok(record) => rows(&record, spans.start, known),
+            // The first reading looks at less: it may well be the same record.
+            Err(error) => otlp::locate(layout.encoding, bytes).map(|_| Err(error.into())).ok()?,
+        };
+        match rows {
+            Ok(rows) => made.rows = rows,
             Err(error) => made.problem = Some(format!("a record has no rows in the traces table: {error}")),
         }
     }
-    made
+    Some((made, times))
 }
 
 /// The record in protobuf, handed to `then`. Spans come in the same order, so edits fit either form.
 fn to_protobuf(encoding: Encoding, bytes: &[u8], then: impl FnOnce(&[u8]) -> Option<Vec<u8>>) -> Option<Vec<u8>> {
     match encoding {
         Encoding::Protobuf => then(bytes),
-        Encoding::Json => then(&prost::Message::encode_to_vec(&otlp::decode(encoding, bytes).ok()?)),
+        Encoding::Json => then(&prost::Message::encode_to_vec(&otlp::json::decode(bytes).ok()?)),
     }
 }
 
@@ -226,7 +244,7 @@ fn recorded(span: &Paired, known: Written<'_>) -> Recorded {
 
 /// What to change in a record: only spans whose times change.
 fn edits(payload: &Payload<'_>, first: usize, known: Written<'_>, annotate: bool) -> Vec<SpanEdit> {
-    let mut edits = Vec::new();
+    let mut edits = Vec::with_capacity(payload.spans.len());
     for (index, site) in payload.spans.iter().enumerate() {
         let (span, corrected) = (&known.spans[first + index], &known.corrected[first + index]);
         let (start, end) = (span.head.start.nanos(), span.head.end.nanos());
@@ -281,41 +299,44 @@ fn event_edits(
     (site.events.start..site.events.end).filter_map(edit).collect()
 }
 
-/// A span's row; `None` for a copy of one that has its row already.
-fn row(payload: &Payload<'_>, site: &SpanSite, ordinal: usize, known: Written<'_>) -> Option<Row> {
-    let (span, corrected) = (&known.spans[ordinal], &known.corrected[ordinal]);
-    if span.standing == Standing::Duplicate {
-        return None;
-    }
-    let recorded = recorded(span, known);
-    let model = known.map.model(span.clock);
-    let events = payload.events[site.events.start as usize..site.events.end as usize].iter().map(|event| {
-        let time = LocalTime::from_unix_nano(event.time.as_ref().map_or(0, |time| time.unix_nano));
-        match &site.marks {
-            Some(marks) => (time.nanos(), original_event(event, time, marks).nanos()),
-            None => (correct::event(time, recorded, corrected, model), time.nanos()),
+/// The rows of a record's spans, the first of which has the ordinal `first`. A copy of one that has its row already
+/// has none.
+fn rows(record: &RecordView<'_>, first: usize, known: Written<'_>) -> Result<Vec<RecordBatch>> {
+    let mut rows = Rows::of(record);
+    for (ordinal, site) in (first..).zip(&record.spans) {
+        let (span, corrected) = (&known.spans[ordinal], &known.corrected[ordinal]);
+        if span.standing == Standing::Duplicate {
+            continue;
         }
-    });
-    let row = Row {
-        clock: known.names[span.clock.0 as usize].clone(),
-        start: corrected.start,
-        end: corrected.end,
-        original_start: span.head.start.nanos(),
-        original_end: span.head.end.nanos(),
-        offset_ns: corrected.offset_ns,
-        uncertainty_ns: corrected.uncertainty_ns,
-        correction: corrected.correction.name().into(),
-        events: events.collect(),
-    };
-    Some(match &site.marks {
-        Some(marks) => Row { clock: marks.clock.clone(), correction: marks.correction.clone(), ..row },
-        None => row,
-    })
+        let (recorded, model) = (recorded(span, known), known.map.model(span.clock));
+        let marks = record.marks(site);
+        let mut row = Row {
+            clock: &known.names[span.clock.0 as usize],
+            start: corrected.start,
+            end: corrected.end,
+            original_start: span.head.start.nanos(),
+            original_end: span.head.end.nanos(),
+            offset_ns: corrected.offset_ns,
+            uncertainty_ns: corrected.uncertainty_ns,
+            correction: corrected.correction.name(),
+        };
+        if let Some(marks) = &marks {
+            (row.clock, row.correction) = (&marks.clock, &marks.correction);
+        }
+        rows.push(site, &row, |event| {
+            let time = LocalTime::from_unix_nano(event.unix_nano.unwrap_or_default());
+            match &marks {
+                Some(marks) => (time.nanos(), original_event(record, event, time, marks).nanos()),
+                None => (correct::event(time, recorded, corrected, model), time.nanos()),
+            }
+        })?;
+    }
+    rows.finish()
 }
 
 /// An event's time before an earlier run. One without a time had none.
-fn original_event(event: &EventTime, written: LocalTime, marks: &Marks) -> LocalTime {
-    match (event.original_unix_nano, &event.time) {
+fn original_event(record: &RecordView<'_>, event: &EventView<'_>, written: LocalTime, marks: &Marks) -> LocalTime {
+    match (record.original_unix_nano(event), event.unix_nano) {
         (Some(nanos), _) => LocalTime::from_nanos(nanos.max(0)),
         (None, Some(_)) => LocalTime::from_nanos(written.plus(marks.offset_ns).nanos().max(0)),
         (None, None) => written,

@@ -2,20 +2,21 @@
 //! and every other byte survives.
 
 pub mod json;
+mod marks;
 mod payload;
 pub mod protobuf;
 mod splice;
+mod view;
 
 pub use payload::{
     Container, Encoding, EventEdit, EventTime, Malformed, Payload, ResourceSite, SpanEdit, SpanSite, TimeField,
 };
+pub use view::{AttributeView, EventView, IdView, LinkView, RecordView, ScopeView, SpanView, ValueView};
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value::Value};
-use opentelemetry_proto::tonic::trace::v1::TracesData;
-
-use crate::span::Marks;
 
 /// Finds the spans of one record.
 ///
@@ -39,6 +40,17 @@ pub fn locate(encoding: Encoding, bytes: &[u8]) -> Result<Payload<'_>, Malformed
     }
 }
 
+/// All of a record that the traces table shows, borrowed from it.
+///
+/// # Errors
+/// Where the bytes are not such a record; as far as it is not UTF-8, only where they are JSON.
+pub fn view(encoding: Encoding, bytes: &[u8]) -> Result<RecordView<'_>, Malformed> {
+    match encoding {
+        Encoding::Protobuf => protobuf::view(bytes),
+        Encoding::Json => json::view(bytes),
+    }
+}
+
 /// The attributes of one resource of a record, values as text.
 ///
 /// # Errors
@@ -52,47 +64,57 @@ pub fn resource_attributes(payload: &Payload<'_>, resource: usize) -> Result<Vec
 
 /// Copies a record to `out` with the edits made, which are in the order of the spans.
 pub fn rewrite(payload: &Payload<'_>, edits: &[SpanEdit], out: &mut Vec<u8>) {
+    if let Some(times) = overwrites(payload, edits) {
+        let base = out.len();
+        out.extend_from_slice(payload.bytes);
+        return overwrite(payload.encoding, &mut out[base..], &times);
+    }
     match payload.encoding {
         Encoding::Protobuf => protobuf::rewrite(payload, edits, out),
         Encoding::Json => json::rewrite(payload, edits, out),
     }
 }
 
-/// Decodes a whole record.
-///
-/// # Errors
-/// Where the bytes are not such a record.
-pub fn decode(encoding: Encoding, bytes: &[u8]) -> Result<TracesData, Malformed> {
-    match encoding {
-        Encoding::Protobuf => {
-            prost::Message::decode(bytes).map_err(|error| Malformed { at: 0, what: format!("not OTLP: {error}") })
+/// The new times and their places, where they are all that the edits change and each is as long as the old one: then the
+/// record need not be copied.
+pub fn overwrites(payload: &Payload<'_>, edits: &[SpanEdit]) -> Option<Vec<TimeField>> {
+    let is_marked =
+        |edit: &SpanEdit| edit.marks.is_some() || edit.events.iter().any(|event| event.original_unix_nano.is_some());
+    if edits.iter().any(is_marked) {
+        return None;
+    }
+    let mut times = Vec::with_capacity(2 * edits.len());
+    for_each_time(payload, edits, |at, unix_nano| times.push(TimeField { at: at.clone(), unix_nano }));
+    let fits = |time: &TimeField| match payload.encoding {
+        Encoding::Protobuf => true,
+        Encoding::Json => json::fits(payload.bytes, time),
+    };
+    times.iter().all(fits).then_some(times)
+}
+
+/// Writes times that [`overwrites`] gave into the record that they are of.
+pub fn overwrite(encoding: Encoding, bytes: &mut [u8], times: &[TimeField]) {
+    for TimeField { at, unix_nano } in times {
+        let place = &mut bytes[at.clone()];
+        match encoding {
+            Encoding::Protobuf => place.copy_from_slice(&unix_nano.to_le_bytes()),
+            Encoding::Json => json::overwrite(place, *unix_nano),
         }
-        Encoding::Json => json::decode(bytes),
     }
 }
 
-/// The event attribute that says where the event was, where its span's offset does not.
-const EVENT_MARK: &str = "unskew.original_time_unix_nano";
-
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum MarkValue<'a> {
-    Text(&'a str),
-    Int(i64),
-}
-
-/// The span attributes that say what was moved, by how much, how sure, and why (DESIGN.md, "Marks").
-fn mark_attributes(marks: &Marks) -> impl Iterator<Item = (&'static str, MarkValue<'_>)> {
-    use MarkValue::{Int, Text};
-    [
-        Some(("unskew.clock", Text(&marks.clock))),
-        Some(("unskew.offset_ns", Int(marks.offset_ns))),
-        marks.uncertainty_ns.map(|nanos| ("unskew.uncertainty_ns", Int(nanos))),
-        Some(("unskew.correction", Text(&marks.correction))),
-        marks.original_start_unix_nano.map(|nanos| ("unskew.original_start_unix_nano", Int(nanos))),
-        marks.original_end_unix_nano.map(|nanos| ("unskew.original_end_unix_nano", Int(nanos))),
-    ]
-    .into_iter()
-    .flatten()
+fn for_each_time(payload: &Payload<'_>, edits: &[SpanEdit], mut set: impl FnMut(&Range<usize>, u64)) {
+    let mut time = |field: &Option<TimeField>, time: Option<u64>| {
+        if let (Some(field), Some(time)) = (field, time) {
+            set(&field.at, time);
+        }
+    };
+    for edit in edits {
+        let site = &payload.spans[edit.span as usize];
+        time(&site.start, edit.start);
+        time(&site.end, edit.end);
+        edit.events.iter().for_each(|event| time(&payload.events[event.event as usize].time, event.time));
+    }
 }
 
 /// An attribute's value as text: strings as they are, arrays and maps as JSON.

@@ -52,8 +52,6 @@ pub struct EventTime {
     pub has_attributes: Option<bool>,
     /// Protobuf: the container of the event message itself.
     pub container: u32,
-    /// The mark `unskew.original_time_unix_nano`, where an earlier run left it.
-    pub original_unix_nano: Option<i64>,
 }
 
 #[derive(Clone, Debug, PartialEq)]

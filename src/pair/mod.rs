@@ -11,6 +11,7 @@ use quantum::{Start, quanta};
 use std::cmp::Reverse;
 
 use rayon::prelude::*;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::clock::{CallClass, ClockId, Exchange, Link, LocalTime, Use, WITHOUT_CLIENT};
 use crate::span::{Protocol, SpanHead, SpanId, SpanKind, TraceId};
@@ -53,7 +54,7 @@ pub struct Edge {
     pub reason: Option<&'static str>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum EdgeKind {
     /// CLIENT → SERVER: the client waited, unless it says otherwise.
     Call,
@@ -107,7 +108,7 @@ pub fn pair(spans: &mut [Paired], links: &[(u32, TraceId, SpanId)], services: &[
         let head = &spans[span as usize].head;
         (head.trace, head.span, trace, target, span)
     });
-    let tree = Tree { spans: &*spans, order: &order, services };
+    let tree = Tree { spans: &*spans, order: &order, services: &numbered(services) };
     let mut found: Vec<Found> = order
         .chunk_by(|&left, &right| spans[left as usize].head.trace == spans[right as usize].head.trace)
         .collect::<Vec<_>>()
@@ -117,16 +118,12 @@ pub fn pair(spans: &mut [Paired], links: &[(u32, TraceId, SpanId)], services: &[
         .collect();
     found.push(tree.links(&links));
 
-    let mut classes: Vec<CallClass> = found.iter().flat_map(|found| found.classes.iter().cloned()).collect();
-    classes.sort_unstable();
-    classes.dedup();
+    let (classes, place) = classes(&found, services);
     let mut edges = Vec::new();
     let mut parents = vec![None; spans.len()];
     for own in found {
-        let places: Vec<u32> =
-            own.classes.iter().map(|class| classes.binary_search(class).unwrap_or_default() as u32).collect();
         edges.extend(own.edges.into_iter().map(|mut edge| {
-            edge.exchange.link.class = places[edge.exchange.link.class as usize];
+            edge.exchange.link.class = place[&own.classes[edge.exchange.link.class as usize]];
             edge
         }));
         oddities.extend(own.oddities);
@@ -142,6 +139,47 @@ pub fn pair(spans: &mut [Paired], links: &[(u32, TraceId, SpanId)], services: &[
         (head.trace, head.span, head.kind, what, head.start, head.end, head.fingerprint)
     });
     Pairing { classes, edges, parents, copies, oddities }
+}
+
+/// A class of calls while there are edges to be sorted into it: services by their resources' numbers. Its names are put
+/// together once all are known, as most traces have the same few.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct ClassKey {
+    client_service: u32,
+    server_service: u32,
+    kind: EdgeKind,
+    protocol: Protocol,
+}
+
+/// Per resource, the first with a service of that name.
+fn numbered(services: &[String]) -> Vec<u32> {
+    let mut first: FxHashMap<&str, u32> = FxHashMap::default();
+    (0..).zip(services).map(|(resource, service)| *first.entry(service).or_insert(resource)).collect()
+}
+
+/// All classes, sorted, and the place of each key among them.
+fn classes(found: &[Found], services: &[String]) -> (Vec<CallClass>, FxHashMap<ClassKey, u32>) {
+    let keys: FxHashSet<ClassKey> = found.iter().flat_map(|found| found.classes.iter().copied()).collect();
+    let class = |key: ClassKey| CallClass {
+        client_service: services[key.client_service as usize].clone(),
+        server_service: services[key.server_service as usize].clone(),
+        protocol: match key.kind {
+            EdgeKind::Message => Protocol::Messaging.name().to_owned(),
+            EdgeKind::WithoutClient => format!("{}{WITHOUT_CLIENT}", key.protocol.name()),
+            EdgeKind::Call => key.protocol.name().to_owned(),
+            EdgeKind::Other => format!("{} from inside", key.protocol.name()),
+        },
+    };
+    let mut named: Vec<(CallClass, ClassKey)> = keys.into_iter().map(|key| (class(key), key)).collect();
+    named.sort_unstable_by(|(left, _), (right, _)| left.cmp(right));
+    let (mut classes, mut place) = (Vec::<CallClass>::new(), FxHashMap::default());
+    for (class, key) in named {
+        if classes.last() != Some(&class) {
+            classes.push(class);
+        }
+        place.insert(key, (classes.len() - 1) as u32);
+    }
+    (classes, place)
 }
 
 /// Oddities, and copies with what they are copies of.
@@ -192,7 +230,7 @@ fn mark_copies(spans: &mut [Paired], order: &[u32]) -> Copies {
 struct Found {
     edges: Vec<Edge>,
     /// The classes that these edges count by.
-    classes: Vec<CallClass>,
+    classes: Vec<ClassKey>,
     oddities: Vec<(u32, Oddity)>,
     /// `(child, parent)`.
     parents: Vec<(u32, u32)>,
@@ -216,7 +254,8 @@ struct Tree<'a> {
     spans: &'a [Paired],
     /// Spans by trace, id, kind and start.
     order: &'a [u32],
-    services: &'a [String],
+    /// Per resource its service, by number.
+    services: &'a [u32],
 }
 
 /// A stable name of an exchange: the child's ids and, for a link, the target's.
@@ -260,9 +299,7 @@ impl Tree<'_> {
             .collect();
         // A server that shares its client's id (Zipkin) is that client's child.
         children.extend(trace.windows(2).filter_map(|pair| {
-            let [first, second] = pair.iter().map(|&index| self.span(index).head).collect::<Vec<_>>()[..] else {
-                return None;
-            };
+            let (first, second) = (&self.span(pair[0]).head, &self.span(pair[1]).head);
             let shared = first.span == second.span && first.kind == SpanKind::Server && second.kind == SpanKind::Client;
             (shared && self.takes_part(pair[0])).then_some((first.span, pair[0]))
         }));
@@ -281,8 +318,7 @@ impl Tree<'_> {
                     found.oddities.push((child, Oddity::ParentCycle));
                 }
             }
-            let siblings: Vec<u32> = children[start..end].iter().map(|(_, child)| *child).collect();
-            self.family(parents, &siblings, &mut found);
+            self.family(parents, children[start..end].iter().map(|(_, child)| *child), &mut found);
             start = end;
         }
         found
@@ -306,7 +342,7 @@ impl Tree<'_> {
         false
     }
 
-    fn family(&self, parents: &[u32], children: &[u32], found: &mut Found) {
+    fn family(&self, parents: &[u32], children: impl Iterator<Item = u32>, found: &mut Found) {
         let Some(&parent) = parents
             .iter()
             .filter(|&&index| self.takes_part(index))
@@ -316,7 +352,7 @@ impl Tree<'_> {
         };
         let Found { edges, classes, .. } = found;
         let first = edges.len();
-        for &child in children.iter().filter(|&&child| child != parent) {
+        for child in children.filter(|&child| child != parent) {
             found.parents.push((child, parent));
             if self.span(child).clock != self.span(parent).clock {
                 edges.extend(self.edge(parent, child, classes));
@@ -324,22 +360,19 @@ impl Tree<'_> {
         }
         // Of several servers behind one client span (retries, hedges) only the one that answered last was waited for. A
         // server whose client spans are missing may have called them all.
-        let calls: Vec<usize> = (first..edges.len())
-            .filter(|&index| edges[index].kind == EdgeKind::Call && edges[index].exchange.counts == Use::TwoSided)
-            .collect();
-        if calls.len() > 1 {
-            let last = calls.iter().copied().max_by_key(|&index| {
-                let exchange = &edges[index].exchange;
-                (exchange.response_sent, Reverse(exchange.id))
-            });
-            for index in calls.into_iter().filter(|&index| Some(index) != last) {
-                edges[index].exchange.counts = Use::ForwardOnly;
-                edges[index].reason = Some("an earlier attempt of a retried call");
+        let edges = &mut edges[first..];
+        let is_waited_for = |edge: &Edge| edge.kind == EdgeKind::Call && edge.exchange.counts == Use::TwoSided;
+        let calls = (0..edges.len()).filter(|&index| is_waited_for(&edges[index]));
+        let last = calls.max_by_key(|&index| (edges[index].exchange.response_sent, Reverse(edges[index].exchange.id)));
+        for (index, edge) in edges.iter_mut().enumerate() {
+            if Some(index) != last && is_waited_for(edge) {
+                edge.exchange.counts = Use::ForwardOnly;
+                edge.reason = Some("an earlier attempt of a retried call");
             }
         }
     }
 
-    fn edge(&self, parent: u32, child: u32, classes: &mut Vec<CallClass>) -> Option<Edge> {
+    fn edge(&self, parent: u32, child: u32, classes: &mut Vec<ClassKey>) -> Option<Edge> {
         use SpanKind::{Client, Consumer, Producer, Server};
         let (from, to) = (self.span(parent), self.span(child));
         let messaging = Protocol::Messaging;
@@ -367,18 +400,12 @@ impl Tree<'_> {
         Some(Edge { parent, child, kind, exchange, reason })
     }
 
-    fn exchange(&self, kind: EdgeKind, from: &Paired, to: &Paired, classes: &mut Vec<CallClass>) -> Exchange {
-        let protocol = from.head.facts.protocol.max(to.head.facts.protocol);
-        let protocol = match kind {
-            EdgeKind::Message => Protocol::Messaging.name().to_owned(),
-            EdgeKind::WithoutClient => format!("{}{WITHOUT_CLIENT}", protocol.name()),
-            EdgeKind::Call => protocol.name().to_owned(),
-            EdgeKind::Other => format!("{} from inside", protocol.name()),
-        };
-        let class = CallClass {
-            client_service: self.services[from.resource as usize].clone(),
-            server_service: self.services[to.resource as usize].clone(),
-            protocol,
+    fn exchange(&self, kind: EdgeKind, from: &Paired, to: &Paired, classes: &mut Vec<ClassKey>) -> Exchange {
+        let class = ClassKey {
+            client_service: self.services[from.resource as usize],
+            server_service: self.services[to.resource as usize],
+            kind,
+            protocol: from.head.facts.protocol.max(to.head.facts.protocol),
         };
         let place = classes.iter().position(|other| *other == class).unwrap_or_else(|| {
             classes.push(class);

@@ -1,5 +1,6 @@
 //! What was found → Parquet tables, a summary, and text for a terminal. Builds bytes and text; writing them is `io`'s.
 
+mod columns;
 mod findings;
 mod load;
 mod skew;
@@ -15,4 +16,4 @@ pub use skew::{ClockRow, Skew, clock_rows, exchanges, tables};
 pub use summary::{FileSummary, Summary};
 pub use table::{Metadata, SCHEMA_VERSION};
 pub use terminal::{render, worst_first};
-pub use traces::{Row, batch, schema, writer_properties};
+pub use traces::{Row, Rows, schema, writer_properties};

@@ -78,6 +78,7 @@ fn any_value() -> Bytes {
         number(3, any::<u64>()),
         fixed(4),
         delimited(5, Just(vec![0x0A, 2, 0x18, 7])),
+        delimited(6, Just(b"\x0A\x03\x0A\x01a".to_vec())),
         delimited(7, prop::collection::vec(any::<u8>(), 0..4)),
         number(8, 0..9u64),
     ];
@@ -96,6 +97,7 @@ fn attribute() -> Bytes {
         "unskew.uncertainty_ns",
         "unskew.original_start_unix_nano",
         "unskew.original_time_unix_nano",
+        "service.name",
         "",
     ];
     let key = prop::sample::select(keys.to_vec()).prop_map(|key| key.as_bytes().to_vec());
@@ -136,7 +138,7 @@ fn span() -> Bytes {
     message(fields, 14)
 }
 
-fn record() -> Bytes {
+pub fn record() -> Bytes {
     let resource = message(vec![delimited(1, attribute()), number(2, 0..9u64)], 4);
     let scope = message(vec![text(1), text(2), delimited(3, attribute())], 4);
     let scope_spans = message(vec![delimited(1, scope), delimited(2, span()), text(3), delimited(2, span())], 5);
@@ -185,14 +187,14 @@ proptest! {
 
     #[test]
     fn any_json_is_read_alike_and_only_times_change(text in json_record(), dice in prop::collection::vec(any::<u64>(), 1..9)) {
-        let data = otlp::decode(Encoding::Json, text.as_bytes()).unwrap_or_else(|error| panic!("{error}: {text}"));
+        let data = otlp::json::decode(text.as_bytes()).unwrap_or_else(|error| panic!("{error}: {text}"));
         check(Encoding::Json, text.as_bytes(), Some(&data), &dice);
     }
 
     #[test]
     fn broken_json_is_read_alike_or_not_at_all(text in json_record(), changes in mutations(), dice in prop::collection::vec(any::<u64>(), 1..9)) {
         let bytes = mutated(text.into_bytes(), &changes);
-        check(Encoding::Json, &bytes, otlp::decode(Encoding::Json, &bytes).ok().as_ref(), &dice);
+        check(Encoding::Json, &bytes, otlp::json::decode(&bytes).ok().as_ref(), &dice);
     }
 }
 
@@ -211,13 +213,25 @@ type Text = BoxedStrategy<String>;
 
 /// An object of some of these members, any number of times and in any order, with white space where it may be.
 fn object(members: Vec<Text>, most: usize) -> Text {
+    holding(None, members, most)
+}
+
+/// As [`object`], with one member that is always there.
+fn holding(always: Option<Text>, members: Vec<Text>, most: usize) -> Text {
     let stranger = prop::sample::select(vec![
         r#""futureField":{"deep":[1,{"spans":[{"startTimeUnixNano":"5"}]}]}"#,
         r#""x":null"#,
         r#""y":"}]\"""#,
     ]);
     let member = prop_oneof![8 => proptest::strategy::Union::new(members), 1 => stranger.prop_map(str::to_owned)];
-    (prop::collection::vec(member, 0..most), prop::sample::select(vec!["", " ", "\n\t", "\r\n"]))
+    let always = always.map_or(Just(None).boxed(), |always| always.prop_map(Some).boxed());
+    let space = prop::sample::select(vec!["", " ", "\n\t", "\r\n"]);
+    (always, prop::collection::vec(member, 0..most), any::<Index>(), space)
+        .prop_map(|(always, mut members, at, space)| {
+            let at = at.index(members.len() + 1);
+            members.splice(at..at, always);
+            (members, space)
+        })
         .prop_map(|(members, space)| format!("{{{space}{}{space}}}", members.join(&format!("{space},{space}"))))
         .boxed()
 }
@@ -244,6 +258,7 @@ fn json_attribute() -> Text {
     let key = prop::sample::select(vec![
         "\"http.route\"",
         "\"unskew.offset_ns\"",
+        "\"service.name\"",
         "\"unskew.correction\"",
         "\"\\u0075nskew.clock\"",
         "null",
@@ -263,7 +278,31 @@ fn json_attribute() -> Text {
         ],
         3,
     );
-    object(vec![member(&["key"], key.prop_map(str::to_owned)), member(&["value"], value)], 4)
+    let odd = object(vec![member(&["key"], key.prop_map(str::to_owned)), member(&["value"], value)], 4);
+    // As everybody writes it, or nearly so.
+    let (key, values) = (
+        prop::sample::select(vec!["http.route", "unskew.clock", "service.name", "", "\\u0061", "é"]),
+        prop::sample::select(vec![
+            r#""stringValue":"é""#,
+            r#""stringValue":"a\"b""#,
+            r#""stringValue":"","stringValue":"b""#,
+            r#""intValue":"-5""#,
+            r#""intValue":"5.0""#,
+            r#""intValue":"""#,
+            r#""intValue":"9223372036854775807""#,
+            r#""doubleValue":1.5e300"#,
+            r#""doubleValue":"NaN""#,
+            r#""kvlistValue":{"values":[{"key":"z","value":{"intValue":"1"}},{"key":"a"}]}"#,
+        ]),
+    );
+    let plain = (key, values).prop_map(|(key, value)| format!(r#"{{"key":"{key}","value":{{{value}}}}}"#));
+    prop_oneof![odd, plain].boxed()
+}
+
+fn json_text() -> Text {
+    prop::sample::select(vec![r#""e""#, r#""\ud83d\ude00é""#, r#""a\tb""#, r#""""#, "null"])
+        .prop_map(str::to_owned)
+        .boxed()
 }
 
 fn json_id(bytes: usize) -> Text {
@@ -272,19 +311,26 @@ fn json_id(bytes: usize) -> Text {
         .boxed()
 }
 
-fn json_record() -> Text {
+pub fn json_record() -> Text {
     let attributes = || member(&["attributes"], array(json_attribute()));
     let event = object(
+        vec![member(&["timeUnixNano", "time_unix_nano"], json_time()), attributes(), member(&["name"], json_text())],
+        4,
+    );
+    let link = object(
         vec![
-            member(&["timeUnixNano", "time_unix_nano"], json_time()),
+            member(&["traceId"], json_id(16)),
+            member(&["spanId"], json_id(8)),
+            member(&["traceState"], json_text()),
             attributes(),
-            member(&["name"], Just("\"e\"".to_owned())),
         ],
         4,
     );
-    let link = object(vec![member(&["traceId"], json_id(16)), member(&["spanId"], json_id(8)), attributes()], 3);
     let status = object(
-        vec![member(&["code"], prop::sample::select(vec!["2", "\"STATUS_CODE_ERROR\"", "1"]).prop_map(str::to_owned))],
+        vec![
+            member(&["code"], prop::sample::select(vec!["2", "\"STATUS_CODE_ERROR\"", "1"]).prop_map(str::to_owned)),
+            member(&["message"], json_text()),
+        ],
         3,
     );
     let kind = prop::sample::select(vec!["2", "\"SPAN_KIND_CLIENT\"", "\"3\"", "null"]).prop_map(str::to_owned);
@@ -296,16 +342,25 @@ fn json_record() -> Text {
             member(&["kind"], kind),
             member(&["startTimeUnixNano", "start_time_unix_nano"], json_time()),
             member(&["endTimeUnixNano"], json_time()),
+            member(&["name"], json_text()),
+            member(&["traceState", "trace_state"], json_text()),
+            member(&["flags"], prop::sample::select(vec!["257", "\"1\"", "null"]).prop_map(str::to_owned)),
             attributes(),
             member(&["events"], array(event)),
             member(&["links"], array(link)),
             member(&["status"], status),
         ],
-        12,
+        14,
     );
-    let scope =
-        object(vec![member(&["spans"], array(span)), member(&["scope"], Just("{\"name\":\"s\"}".to_owned()))], 3);
+    let scope = object(vec![member(&["name"], json_text()), member(&["version"], json_text())], 3);
+    let scope = holding(
+        Some(member(&["spans"], array(span.clone()))),
+        vec![member(&["spans"], array(span)), member(&["scope"], scope)],
+        3,
+    );
     let resource = object(vec![attributes()], 3);
-    let of = object(vec![member(&["resource"], resource), member(&["scopeSpans", "scope_spans"], array(scope))], 3);
-    object(vec![member(&["resourceSpans"], array(of))], 3)
+    let scopes = member(&["scopeSpans", "scope_spans"], array(scope));
+    let of = holding(Some(scopes.clone()), vec![member(&["resource"], resource), scopes], 3);
+    let all = member(&["resourceSpans"], array(of));
+    holding(Some(all.clone()), vec![all], 2)
 }

@@ -48,6 +48,13 @@ pub(super) struct Scalar<'a> {
     pub(super) at: Range<usize>,
 }
 
+/// An attribute without anything odd about it.
+pub(super) struct PlainAttribute<'a> {
+    pub(super) key: &'a [u8],
+    pub(super) is_int: bool,
+    pub(super) text: &'a [u8],
+}
+
 impl<'a> Cursor<'a> {
     pub(super) fn new(bytes: &'a [u8], position: usize) -> Self {
         Self { bytes, position, depth: 0 }
@@ -55,6 +62,11 @@ impl<'a> Cursor<'a> {
 
     pub(super) fn position(&self) -> usize {
         self.position
+    }
+
+    /// Goes back to a place that was passed, on the same level.
+    pub(super) fn back_to(&mut self, position: usize) {
+        self.position = position;
     }
 
     pub(super) fn skip_space(&mut self) {
@@ -219,6 +231,23 @@ impl<'a> Cursor<'a> {
             Some(b'-' | b'0'..=b'9') => self.number().map(drop),
             _ => self.wrong("expected a value"),
         }
+    }
+
+    /// Takes `{"key":"…","value":{"stringValue":"…"}}` or the same with an `intValue`, if that is what comes next to the
+    /// letter and neither text holds an escape. Everybody writes so, and two thirds of a record are such objects.
+    #[inline]
+    pub(super) fn plain_attribute(&mut self) -> Option<PlainAttribute<'a>> {
+        let rest = self.bytes[self.position..].strip_prefix(b"{\"key\":\"")?;
+        let (key, rest) = rest.split_at(plain_length(rest));
+        let rest = rest.strip_prefix(b"\",\"value\":{\"")?;
+        let (is_int, rest) = match rest.strip_prefix(b"stringValue\":\"") {
+            Some(rest) => (false, rest),
+            None => (true, rest.strip_prefix(b"intValue\":\"")?),
+        };
+        let (text, rest) = rest.split_at(plain_length(rest));
+        let rest = rest.strip_prefix(b"\"}}")?;
+        self.position = self.bytes.len() - rest.len();
+        Some(PlainAttribute { key, is_int, text })
     }
 
     /// A string or a number. `None`: a `null`.

@@ -226,46 +226,50 @@ fn any_value(cursor: &mut Cursor<'_>) -> Result<Option<AnyValue>, Broken> {
         if cursor.null()? {
             return Ok(());
         }
-        let value = match key {
-            Word::StringValue => Some(Value::StringValue(text(cursor)?)),
-            Word::BoolValue => cursor.bool()?.map(Value::BoolValue),
-            Word::IntValue => cursor.integer()?.map(Value::IntValue),
-            Word::DoubleValue => cursor.double()?.map(Value::DoubleValue),
-            Word::BytesValue => {
-                let before = cursor.position();
-                let encoded = cursor.string()?.unwrap_or_default();
-                match base64(&encoded) {
-                    Some(bytes) => Some(Value::BytesValue(bytes)),
-                    None => return Err(broken(before, "bytesValue is not base64")),
-                }
-            }
-            Word::ArrayValue => message(cursor, |cursor, key, into: &mut ArrayValue| {
-                match key {
-                    // A `null` keeps its place: an array's elements are told apart by it.
-                    Word::Values => {
-                        into.values = list(cursor, |cursor| any_value(cursor).map(Option::unwrap_or_default).map(Some))?
-                    }
-                    _ => cursor.skip()?,
-                }
-                Ok(())
-            })?
-            .map(Value::ArrayValue),
-            Word::KvlistValue => message(cursor, |cursor, key, into: &mut KeyValueList| {
-                match key {
-                    Word::Values => into.values = list(cursor, key_value)?,
-                    _ => cursor.skip()?,
-                }
-                Ok(())
-            })?
-            .map(Value::KvlistValue),
-            _ => {
-                cursor.skip()?;
-                None
-            }
-        };
-        if value.is_some() {
-            into.value = value;
+        if let Some(value) = variant(cursor, key)? {
+            into.value = Some(value);
         }
         Ok(())
+    })
+}
+
+/// What stands under a variant's key, which is not `null`.
+pub(super) fn variant(cursor: &mut Cursor<'_>, key: Word) -> Result<Option<Value>, Broken> {
+    Ok(match key {
+        Word::StringValue => Some(Value::StringValue(text(cursor)?)),
+        Word::BoolValue => cursor.bool()?.map(Value::BoolValue),
+        Word::IntValue => cursor.integer()?.map(Value::IntValue),
+        Word::DoubleValue => cursor.double()?.map(Value::DoubleValue),
+        Word::BytesValue => {
+            let before = cursor.position();
+            let encoded = cursor.string()?.unwrap_or_default();
+            match base64(&encoded) {
+                Some(bytes) => Some(Value::BytesValue(bytes)),
+                None => return Err(broken(before, "bytesValue is not base64")),
+            }
+        }
+        Word::ArrayValue => message(cursor, |cursor, key, into: &mut ArrayValue| {
+            match key {
+                // A `null` keeps its place: an array's elements are told apart by it.
+                Word::Values => {
+                    into.values = list(cursor, |cursor| any_value(cursor).map(Option::unwrap_or_default).map(Some))?
+                }
+                _ => cursor.skip()?,
+            }
+            Ok(())
+        })?
+        .map(Value::ArrayValue),
+        Word::KvlistValue => message(cursor, |cursor, key, into: &mut KeyValueList| {
+            match key {
+                Word::Values => into.values = list(cursor, key_value)?,
+                _ => cursor.skip()?,
+            }
+            Ok(())
+        })?
+        .map(Value::KvlistValue),
+        _ => {
+            cursor.skip()?;
+            None
+        }
     })
 }

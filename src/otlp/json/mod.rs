@@ -6,21 +6,25 @@
 
 mod cursor;
 mod decode;
+mod view;
+mod walk;
 mod words;
 
 use std::borrow::Cow;
-use std::fmt::Write as _;
+use std::io::Write as _;
 use std::ops::Range;
 
 use xxhash_rust::xxh3::xxh3_64;
 
 pub use decode::decode;
+pub use view::view;
 
 use self::cursor::{Broken, Closed, Cursor, broken};
-use self::words::{Word, replaces};
-use super::MarkValue;
+use self::walk::{Filled, Gather, walk};
+use self::words::{Decimal, Plain, Word};
+use super::for_each_time;
+use super::marks::{EVENT_MARK, MarkValue, MarksFound, mark_attributes};
 use super::payload::{Encoding, EventEdit, EventTime, Malformed, Payload, ResourceSite, SpanEdit, SpanSite, TimeField};
-use super::protobuf::MarksFound;
 use super::splice::Splices;
 use crate::clock::LocalTime;
 use crate::span::{AttributeValue, CallFacts, SpanHead, SpanId, SpanKind, TraceId};
@@ -31,7 +35,6 @@ use crate::span::{AttributeValue, CallFacts, SpanHead, SpanId, SpanKind, TraceId
 /// # Errors
 /// Where the bytes are not one JSON object, or a field that is read holds what it cannot mean.
 pub fn scan(bytes: &[u8]) -> Result<Payload<'_>, Malformed> {
-    check_utf8(bytes)?;
     let mut payload = Payload {
         encoding: Encoding::Json,
         bytes,
@@ -41,19 +44,7 @@ pub fn scan(bytes: &[u8]) -> Result<Payload<'_>, Malformed> {
         links: Vec::new(),
         containers: Vec::new(),
     };
-    let mut cursor = Cursor::new(bytes, 0);
-    let record = cursor.object(|cursor, key| match Word::of(key) {
-        Word::ResourceSpans => {
-            payload.resources.clear();
-            payload.forget(Filled::default());
-            cursor.array(|cursor| scan_resource_spans(cursor, &mut payload)).map(drop)
-        }
-        _ => cursor.skip(),
-    })?;
-    if record.is_none() {
-        return Err(*broken(0, "expected an object"));
-    }
-    cursor.finish()?;
+    walk(bytes, &mut payload)?;
     Ok(payload)
 }
 
@@ -85,72 +76,48 @@ fn check_utf8(bytes: &[u8]) -> Result<(), Malformed> {
     }
 }
 
-/// How far the lists of a payload were filled when an object began.
-#[derive(Clone, Copy, Default)]
-struct Filled {
-    spans: usize,
-    events: usize,
-    links: usize,
-}
-
-impl Payload<'_> {
+impl<'a> Gather<'a> for Payload<'a> {
     fn filled(&self) -> Filled {
-        Filled { spans: self.spans.len(), events: self.events.len(), links: self.links.len() }
+        Filled {
+            resources: self.resources.len(),
+            spans: self.spans.len(),
+            events: self.events.len(),
+            links: self.links.len(),
+        }
     }
 
-    /// Takes back what a key gave that turns out to be given again.
     fn forget(&mut self, back_to: Filled) {
+        self.resources.truncate(back_to.resources);
         self.spans.truncate(back_to.spans);
         self.events.truncate(back_to.events);
         self.links.truncate(back_to.links);
     }
-}
 
-fn scan_resource_spans(cursor: &mut Cursor<'_>, payload: &mut Payload<'_>) -> Result<(), Broken> {
-    let (resource, before) = (payload.resources.len(), payload.filled());
-    payload.resources.push(ResourceSite { at: Vec::new(), fingerprint: xxh3_64(b"") });
-    let mut has_modern = false;
-    let found = cursor.object(|cursor, key| match Word::of(key) {
-        Word::Resource => {
-            let at = cursor.object(|cursor, _| cursor.skip())?;
-            let fingerprint = xxh3_64(at.clone().map_or(&b""[..], |at| &payload.bytes[at]));
-            payload.resources[resource] = ResourceSite { at: at.into_iter().collect(), fingerprint };
-            Ok(())
-        }
-        key @ (Word::ScopeSpans | Word::LibrarySpans) => {
-            let nothing = cursor.nothing()?;
-            let replaces = replaces(key, nothing, &mut has_modern);
-            if replaces {
-                payload.forget(before);
-            }
-            match (nothing, replaces) {
-                (true, _) => Ok(()),
-                (false, false) => cursor.skip(),
-                (false, true) => cursor.array(|cursor| scan_scope_spans(cursor, payload, resource)).map(drop),
-            }
-        }
-        _ => cursor.skip(),
-    })?;
-    if found.is_none() {
-        payload.resources.pop();
+    fn open_resource_spans(&mut self) {
+        self.resources.push(ResourceSite { at: Vec::new(), fingerprint: xxh3_64(b"") });
     }
-    Ok(())
+
+    fn resource(&mut self, cursor: &mut Cursor<'a>) -> Result<(), Broken> {
+        let at = cursor.object(|cursor, _| cursor.skip())?;
+        let fingerprint = xxh3_64(at.clone().map_or(&b""[..], |at| &self.bytes[at]));
+        if let Some(resource) = self.resources.last_mut() {
+            *resource = ResourceSite { at: at.into_iter().collect(), fingerprint };
+        }
+        Ok(())
+    }
+
+    fn open_scope_spans(&mut self) {}
+
+    fn scope(&mut self, cursor: &mut Cursor<'a>) -> Result<(), Broken> {
+        cursor.skip()
+    }
+
+    fn span(&mut self, cursor: &mut Cursor<'a>) -> Result<(), Broken> {
+        scan_span(cursor, self)
+    }
 }
 
-fn scan_scope_spans(cursor: &mut Cursor<'_>, payload: &mut Payload<'_>, resource: usize) -> Result<(), Broken> {
-    let before = payload.filled();
-    cursor
-        .object(|cursor, key| match Word::of(key) {
-            Word::Spans => {
-                payload.forget(before);
-                cursor.array(|cursor| scan_span(cursor, payload, resource)).map(drop)
-            }
-            _ => cursor.skip(),
-        })
-        .map(drop)
-}
-
-fn scan_span(cursor: &mut Cursor<'_>, payload: &mut Payload<'_>, resource: usize) -> Result<(), Broken> {
+fn scan_span(cursor: &mut Cursor<'_>, payload: &mut Payload<'_>) -> Result<(), Broken> {
     let before = payload.filled();
     let mut head = SpanHead::default();
     let mut marks = MarksFound::default();
@@ -205,7 +172,7 @@ fn scan_span(cursor: &mut Cursor<'_>, payload: &mut Payload<'_>, resource: usize
     let (attributes_at, has_attributes) = attributes_place(attributes, &at);
     payload.spans.push(SpanSite {
         head,
-        resource: resource as u32,
+        resource: (payload.resources.len() - 1) as u32,
         at,
         start,
         end,
@@ -229,27 +196,19 @@ fn attributes_place(attributes: Option<Closed>, object: &Range<usize>) -> (usize
 }
 
 fn scan_event(cursor: &mut Cursor<'_>, events: &mut Vec<EventTime>) -> Result<(), Broken> {
-    let (mut time, mut attributes, mut original_unix_nano) = (None, None, None);
+    let (mut time, mut attributes) = (None, None);
     let at = cursor.object(|cursor, key| {
         match Word::of(key) {
             Word::Time => time = cursor.time()?,
-            Word::Attributes => {
-                original_unix_nano = None;
-                attributes = cursor.array(|cursor| {
-                    let (key, value) = key_value(cursor)?;
-                    if let (b"unskew.original_time_unix_nano", LightValue::Int(nanos)) = (&*key, value) {
-                        original_unix_nano = Some(nanos);
-                    }
-                    Ok(())
-                })?;
-            }
+            // Only to see that they can be read.
+            Word::Attributes => attributes = cursor.array(|cursor| key_value(cursor).map(drop))?,
             _ => cursor.skip()?,
         }
         Ok(())
     })?;
     let Some(at) = at else { return Ok(()) };
     let (attributes_at, has_attributes) = attributes_place(attributes, &at);
-    events.push(EventTime { time, attributes_at, has_attributes, container: 0, original_unix_nano });
+    events.push(EventTime { time, attributes_at, has_attributes, container: 0 });
     Ok(())
 }
 
@@ -286,6 +245,13 @@ impl LightValue<'_> {
 
 /// The value may come before its key: the Collector's protobuf has them so, and nothing orders JSON's.
 fn key_value<'a>(cursor: &mut Cursor<'a>) -> Result<(Cow<'a, [u8]>, LightValue<'a>), Broken> {
+    if let Some((key, value)) = cursor.plain() {
+        let value = match value {
+            Plain::Text(text) => LightValue::Str(Cow::Borrowed(text)),
+            Plain::Int(number) => LightValue::Int(number),
+        };
+        return Ok((Cow::Borrowed(key), value));
+    }
     let (mut name, mut value) = (Cow::Borrowed(&b""[..]), LightValue::Other);
     cursor.object(|cursor, key| {
         match Word::of(key) {
@@ -337,29 +303,42 @@ pub fn resource_attributes(payload: &Payload<'_>, resource: usize) -> Result<Vec
         .collect())
 }
 
+/// The quotes around a time's digits, if it has any, and the digits.
+fn digits(time: u64, old: &[u8]) -> (&'static [u8], Decimal) {
+    (if old.first() == Some(&b'"') { b"\"" } else { b"" }, Decimal::of(time))
+}
+
+/// Whether a new time is as long as the text in whose place it goes.
+pub(super) fn fits(bytes: &[u8], time: &TimeField) -> bool {
+    let (quote, digits) = digits(time.unix_nano, &bytes[time.at.clone()]);
+    2 * quote.len() + digits.as_bytes().len() == time.at.len()
+}
+
+/// Writes a time that fits in the place of another, between the same quotes.
+pub(super) fn overwrite(place: &mut [u8], time: u64) {
+    let (quote, digits) = digits(time, place);
+    let within = quote.len()..place.len() - quote.len();
+    place[within].copy_from_slice(digits.as_bytes());
+}
+
 /// Copies the record to `out` with the edits made. Edits are in the order of the spans.
-pub fn rewrite(payload: &Payload<'_>, edits: &[SpanEdit], out: &mut Vec<u8>) {
+pub(super) fn rewrite(payload: &Payload<'_>, edits: &[SpanEdit], out: &mut Vec<u8>) {
     let mut splices = Splices::default();
-    let set = |splices: &mut Splices, field: &Option<TimeField>, time: Option<u64>| {
-        if let (Some(field), Some(time)) = (field, time) {
-            let quote = if payload.bytes[field.at.start] == b'"' { "\"" } else { "" };
-            splices.replace(field.at.clone(), |new| new.extend_from_slice(format!("{quote}{time}{quote}").as_bytes()));
-        }
-    };
+    for_each_time(payload, edits, |at, time| {
+        let (quote, digits) = digits(time, &payload.bytes[at.clone()]);
+        splices.replace(at.clone(), |new| [quote, digits.as_bytes(), quote].iter().for_each(|it| new.extend(*it)));
+    });
     for edit in edits {
         let site = &payload.spans[edit.span as usize];
-        set(&mut splices, &site.start, edit.start);
-        set(&mut splices, &site.end, edit.end);
-        for &EventEdit { event, time, original_unix_nano } in &edit.events {
+        for &EventEdit { event, original_unix_nano, .. } in &edit.events {
             let event = &payload.events[event as usize];
-            set(&mut splices, &event.time, time);
             if let Some(original) = original_unix_nano {
-                let mark = [(super::EVENT_MARK, MarkValue::Int(original))].into_iter();
+                let mark = [(EVENT_MARK, MarkValue::Int(original))].into_iter();
                 add_attributes(&mut splices, payload.bytes, event.attributes_at, event.has_attributes, mark);
             }
         }
         if let Some(marks) = &edit.marks {
-            let marks = super::mark_attributes(marks);
+            let marks = mark_attributes(marks);
             add_attributes(&mut splices, payload.bytes, site.attributes_at, site.has_attributes, marks);
         }
     }
@@ -374,34 +353,34 @@ fn add_attributes<'a>(
     has_attributes: Option<bool>,
     attributes: impl Iterator<Item = (&'static str, MarkValue<'a>)>,
 ) {
-    let mut text = String::new();
     let is_first = match has_attributes {
         Some(has_elements) => !has_elements,
         None => bytes[..at].trim_ascii_end().ends_with(b"{"),
     };
-    if !is_first {
-        text.push(',');
-    }
-    if has_attributes.is_none() {
-        text.push_str("\"attributes\":[");
-    }
-    for (index, (key, value)) in attributes.enumerate() {
-        if index > 0 {
-            text.push(',');
+    splices.replace(at..at, |new| {
+        if !is_first {
+            new.push(b',');
         }
-        // Writing to a string does not fail.
-        let _ = match value {
-            MarkValue::Int(number) => write!(text, "{{\"key\":\"{key}\",\"value\":{{\"intValue\":\"{number}\"}}}}"),
-            MarkValue::Text(value) => {
-                let value = serde_json::Value::from(value);
-                write!(text, "{{\"key\":\"{key}\",\"value\":{{\"stringValue\":{value}}}}}")
+        if has_attributes.is_none() {
+            new.extend(b"\"attributes\":[");
+        }
+        for (index, (key, value)) in attributes.enumerate() {
+            if index > 0 {
+                new.push(b',');
             }
-        };
-    }
-    if has_attributes.is_none() {
-        text.push(']');
-    }
-    splices.replace(at..at, |new| new.extend_from_slice(text.as_bytes()));
+            // Writing to memory does not fail.
+            let _ = match value {
+                MarkValue::Int(number) => write!(new, r#"{{"key":"{key}","value":{{"intValue":"{number}"}}}}"#),
+                MarkValue::Text(value) => {
+                    let value = serde_json::Value::from(value);
+                    write!(new, r#"{{"key":"{key}","value":{{"stringValue":{value}}}}}"#)
+                }
+            };
+        }
+        if has_attributes.is_none() {
+            new.push(b']');
+        }
+    });
 }
 
 #[cfg(test)]

@@ -310,9 +310,10 @@ fn rewritten(members: &str, edit: SpanEdit) -> String {
     let again = scan(&out).unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&out)));
     agree(&again, &decode(&out).unwrap());
     assert_eq!(again.spans[0].marks.as_deref(), edit.marks.as_ref());
+    let record = view(&out).unwrap();
     for EventEdit { event, time, original_unix_nano } in edit.events {
+        assert_eq!(record.original_unix_nano(&record.events[event as usize]), original_unix_nano);
         let event = &again.events[event as usize];
-        assert_eq!(event.original_unix_nano, original_unix_nano);
         assert_eq!(event.time.as_ref().map(|time| time.unix_nano), time);
     }
     let out = String::from_utf8(out).unwrap();
@@ -624,7 +625,7 @@ proptest! {
             }
             if index % 3 == 1 {
                 edit.marks = Some(marks());
-                for (key, value) in crate::otlp::mark_attributes(&marks()) {
+                for (key, value) in mark_attributes(&marks()) {
                     let value = Some(match value {
                         MarkValue::Text(text) => Value::StringValue(text.into()),
                         MarkValue::Int(number) => Value::IntValue(number),

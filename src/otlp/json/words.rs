@@ -1,7 +1,7 @@
 //! The words of OTLP/JSON, as lax as the Collector reads them: both spellings of a key, numbers with or
 //! without quotes, enums by number or name, ids in hex or base64. What is written is the specified form.
 
-use super::cursor::{Broken, Cursor, broken};
+use super::cursor::{Broken, Cursor, PlainAttribute, broken};
 use crate::otlp::TimeField;
 
 macro_rules! keys {
@@ -197,7 +197,36 @@ fn whole(text: &[u8]) -> Option<i128> {
     (value < 1 << 100).then_some(if negative { -value } else { value })
 }
 
-impl Cursor<'_> {
+/// A number's digits.
+pub(super) struct Decimal {
+    text: [u8; 20],
+    start: usize,
+}
+
+impl Decimal {
+    pub(super) fn of(mut number: u64) -> Self {
+        let (mut text, mut start) = ([b'0'; 20], 20);
+        while number > 0 || start == 20 {
+            start -= 1;
+            text[start] = b'0' + (number % 10) as u8;
+            number /= 10;
+        }
+        Self { text, start }
+    }
+
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        &self.text[self.start..]
+    }
+}
+
+/// A value without anything odd about it.
+#[derive(Clone, Copy)]
+pub(super) enum Plain<'a> {
+    Text(&'a [u8]),
+    Int(i64),
+}
+
+impl<'a> Cursor<'a> {
     #[inline]
     pub(super) fn id(&mut self) -> Result<IdBytes, Broken> {
         Ok(self.string()?.map_or_else(IdBytes::default, |text| IdBytes::of(&text)))
@@ -216,6 +245,24 @@ impl Cursor<'_> {
                 scalar.at.start,
                 format!("`{}` is not a whole number of the right size", String::from_utf8_lossy(&scalar.text)),
             )),
+        }
+    }
+
+    /// A plain attribute, if that is what comes next: its key, and text or a number.
+    #[inline]
+    pub(super) fn plain(&mut self) -> Option<(&'a [u8], Plain<'a>)> {
+        let before = self.position();
+        let PlainAttribute { key, is_int, text } = self.plain_attribute()?;
+        if !is_int {
+            return Some((key, Plain::Text(text)));
+        }
+        match whole(text).and_then(|value| i64::try_from(value).ok()) {
+            Some(number) => Some((key, Plain::Int(number))),
+            // Whoever reads it in full says what is wrong.
+            None => {
+                self.back_to(before);
+                None
+            }
         }
     }
 
@@ -289,6 +336,13 @@ mod tests {
             ("1e99999999999", None),
         ] {
             assert_eq!(whole(text.as_bytes()), value, "{text}");
+        }
+    }
+
+    #[test]
+    fn digits_of_the_least_and_the_greatest() {
+        for number in [0, 9, 10, 1_700_000_000_000_000_000, u64::MAX] {
+            assert_eq!(Decimal::of(number).as_bytes(), number.to_string().as_bytes());
         }
     }
 

@@ -1,21 +1,25 @@
 //! OTLP protobuf: a wire scan that notes where times and ids sit, and a rewrite that leaves every other
 //! byte alone. Agrees with prost on what a message means (last field wins, unknown fields are passed over).
 
+mod view;
+mod wire;
+
+pub use view::view;
+
 use std::ops::Range;
 
 use prost::encoding::encode_varint;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
-use super::MarkValue;
+use self::wire::{Broken, Fields};
+use super::for_each_time;
+use super::marks::{EVENT_MARK, MarkValue, MarksFound, mark_attributes};
 use super::payload::{
     Container, Encoding, EventEdit, EventTime, Malformed, Payload, ResourceSite, SpanEdit, SpanSite, TimeField,
 };
 use super::splice::Splices;
 use crate::clock::LocalTime;
-use crate::span::{AttributeValue, CallFacts, Marks, SpanHead, SpanId, SpanKind, TraceId};
-
-/// An error inside this module. In a box: a result then comes back in registers.
-type Broken = Box<Malformed>;
+use crate::span::{AttributeValue, CallFacts, SpanHead, SpanId, SpanKind, TraceId};
 
 /// Finds the spans of one `ExportTraceServiceRequest` or `TracesData` (the same on the wire).
 ///
@@ -38,7 +42,8 @@ fn scan_for<const FACTS: bool>(bytes: &[u8]) -> Result<Payload<'_>, Malformed> {
         encoding: Encoding::Protobuf,
         bytes,
         resources: Vec::new(),
-        spans: Vec::new(),
+        // A list that grows is copied; too much room is never touched.
+        spans: Vec::with_capacity((bytes.len() / 300).min(1 << 16)),
         events: Vec::new(),
         links: Vec::new(),
         containers: Vec::new(),
@@ -154,19 +159,13 @@ fn scan_span<const FACTS: bool>(payload: &mut Payload<'_>, container: u32, resou
 
 fn scan_event(payload: &mut Payload<'_>, container: u32) -> Result<(), Broken> {
     let content = payload.containers[container as usize].content.clone();
-    let mut event =
-        EventTime { time: None, attributes_at: content.end, has_attributes: None, container, original_unix_nano: None };
+    let mut event = EventTime { time: None, attributes_at: content.end, has_attributes: None, container };
     let mut fields = Fields::new(payload.bytes, content);
     while let Some(field) = fields.next()? {
         match field.number {
             1 => event.time = Some(field.time(payload.bytes)?),
-            3 => {
-                if let (b"unskew.original_time_unix_nano", AttributeValue::Int(nanos)) =
-                    key_value(payload.bytes, field.message()?.1)?
-                {
-                    event.original_unix_nano = Some(nanos);
-                }
-            }
+            // Only to see that they can be read.
+            3 => drop(key_value(payload.bytes, field.message()?.1)?),
             _ => {}
         }
     }
@@ -221,39 +220,6 @@ fn key_value(bytes: &[u8], at: Range<usize>) -> Result<(&[u8], AttributeValue<'_
     Ok((key, value))
 }
 
-/// Collects the marks of an earlier run from a span's attributes. Hardly a span has any.
-#[derive(Default)]
-pub(super) struct MarksFound {
-    marks: Option<Box<Marks>>,
-    corrected: bool,
-}
-
-impl MarksFound {
-    pub(super) fn learn(&mut self, key: &[u8], value: AttributeValue<'_>) {
-        let Some(name) = key.strip_prefix(b"unskew.") else { return };
-        let marks = self.marks.get_or_insert_default();
-        match (name, value) {
-            (b"clock", AttributeValue::Str(text)) => marks.clock = String::from_utf8_lossy(text).into(),
-            (b"offset_ns", AttributeValue::Int(nanos)) => {
-                marks.offset_ns = nanos;
-                self.corrected = true;
-            }
-            (b"uncertainty_ns", AttributeValue::Int(nanos)) => marks.uncertainty_ns = Some(nanos),
-            (b"correction", AttributeValue::Str(text)) => {
-                marks.correction = String::from_utf8_lossy(text).into_owned().into();
-                self.corrected = true;
-            }
-            (b"original_start_unix_nano", AttributeValue::Int(nanos)) => marks.original_start_unix_nano = Some(nanos),
-            (b"original_end_unix_nano", AttributeValue::Int(nanos)) => marks.original_end_unix_nano = Some(nanos),
-            _ => {}
-        }
-    }
-
-    pub(super) fn finish(self) -> Option<Box<Marks>> {
-        self.marks.filter(|_| self.corrected)
-    }
-}
-
 /// The attributes of one resource, values as text.
 ///
 /// # Errors
@@ -275,37 +241,8 @@ pub fn resource_attributes(payload: &Payload<'_>, resource: usize) -> Result<Vec
         .collect())
 }
 
-/// Copies the record to `out` with the edits made. Edits are in the order of the spans.
-pub fn rewrite(payload: &Payload<'_>, edits: &[SpanEdit], out: &mut Vec<u8>) {
-    // Times keep their length, so they are written over the copy; only marks make it longer.
-    let base = out.len();
-    let is_marked =
-        |edit: &SpanEdit| edit.marks.is_some() || edit.events.iter().any(|event| event.original_unix_nano.is_some());
-    if edits.iter().any(is_marked) {
-        add_marks(payload, edits, out);
-        return;
-    }
-    out.extend_from_slice(payload.bytes);
-    for_each_time(payload, edits, |at, time| {
-        out[base + at.start..base + at.end].copy_from_slice(&time.to_le_bytes());
-    });
-}
-
-fn for_each_time(payload: &Payload<'_>, edits: &[SpanEdit], mut set: impl FnMut(&Range<usize>, u64)) {
-    let mut time = |field: &Option<TimeField>, time: Option<u64>| {
-        if let (Some(field), Some(time)) = (field, time) {
-            set(&field.at, time);
-        }
-    };
-    for edit in edits {
-        let site = &payload.spans[edit.span as usize];
-        time(&site.start, edit.start);
-        time(&site.end, edit.end);
-        edit.events.iter().for_each(|event| time(&payload.events[event.event as usize].time, event.time));
-    }
-}
-
-fn add_marks(payload: &Payload<'_>, edits: &[SpanEdit], out: &mut Vec<u8>) {
+/// Copies the record to `out` with the edits made, marks among them. Edits are in the order of the spans.
+pub(super) fn rewrite(payload: &Payload<'_>, edits: &[SpanEdit], out: &mut Vec<u8>) {
     let mut splices = Splices::default();
     let mut growth = vec![0usize; payload.containers.len()];
     for_each_time(payload, edits, |at, time| {
@@ -317,12 +254,12 @@ fn add_marks(payload: &Payload<'_>, edits: &[SpanEdit], out: &mut Vec<u8>) {
             let Some(nanos) = original_unix_nano else { continue };
             let event = &payload.events[event as usize];
             growth[event.container as usize] += splices.replace(event.attributes_at..event.attributes_at, |new| {
-                put_attribute(3, super::EVENT_MARK, MarkValue::Int(nanos), new);
+                put_attribute(3, EVENT_MARK, MarkValue::Int(nanos), new);
             });
         }
         if let Some(marks) = &edit.marks {
             growth[site.container as usize] += splices.replace(site.attributes_at..site.attributes_at, |new| {
-                super::mark_attributes(marks).for_each(|(key, value)| put_attribute(9, key, value, new));
+                mark_attributes(marks).for_each(|(key, value)| put_attribute(9, key, value, new));
             });
         }
     }
@@ -342,210 +279,37 @@ fn add_marks(payload: &Payload<'_>, edits: &[SpanEdit], out: &mut Vec<u8>) {
 }
 
 /// An attribute as prost would encode it, without the strings in between.
-fn put_attribute(field: u32, key: &str, value: MarkValue<'_>, out: &mut Vec<u8>) {
+fn put_attribute(field: u8, key: &str, value: MarkValue<'_>, out: &mut Vec<u8>) {
     use prost::encoding::encoded_len_varint;
     let delimited = |length: usize| 1 + encoded_len_varint(length as u64) + length;
     let inner = match value {
         MarkValue::Text(text) => delimited(text.len()),
         MarkValue::Int(number) => 1 + encoded_len_varint(number as u64),
     };
-    let mut put = |tag: u32, length: usize| {
-        encode_varint(tag.into(), out);
-        encode_varint(length as u64, out);
-    };
-    put(field << 3 | 2, delimited(key.len()) + delimited(inner));
-    put(1 << 3 | 2, key.len());
+    put_head(field, delimited(key.len()) + delimited(inner), out);
+    put_head(1, key.len(), out);
     out.extend_from_slice(key.as_bytes());
-    encode_varint(2 << 3 | 2, out);
-    encode_varint(inner as u64, out);
+    put_head(2, inner, out);
     match value {
         MarkValue::Text(text) => {
-            encode_varint(1 << 3 | 2, out);
-            encode_varint(text.len() as u64, out);
+            put_head(1, text.len(), out);
             out.extend_from_slice(text.as_bytes());
         }
         MarkValue::Int(number) => {
-            encode_varint(3 << 3, out);
+            out.push(3 << 3);
             encode_varint(number as u64, out);
         }
     }
 }
 
-/// One field on the wire.
-struct Field {
-    number: u32,
-    value: Wire,
-    at: usize,
-}
-
-enum Wire {
-    Varint(u64),
-    Fixed64(usize),
-    Message { length_at: usize, content: Range<usize> },
-    Other,
-}
-
-impl Field {
-    #[cold]
-    fn wrong(&self, wanted: &str) -> Broken {
-        Box::new(Malformed { at: self.at, what: format!("field {} is not {wanted}", self.number) })
-    }
-
-    fn message(&self) -> Result<(usize, Range<usize>), Broken> {
-        match &self.value {
-            Wire::Message { length_at, content } => Ok((*length_at, content.clone())),
-            _ => Err(self.wrong("length-delimited")),
+/// What stands before a field that is so long: hardly ever more than two bytes.
+fn put_head(field: u8, length: usize, out: &mut Vec<u8>) {
+    let tag = field << 3 | 2;
+    match length {
+        0..0x80 => out.extend_from_slice(&[tag, length as u8]),
+        _ => {
+            out.push(tag);
+            encode_varint(length as u64, out);
         }
-    }
-
-    fn slice<'a>(&self, bytes: &'a [u8]) -> Result<&'a [u8], Broken> {
-        self.message().map(|(_, content)| &bytes[content])
-    }
-
-    fn varint(&self) -> Result<u64, Broken> {
-        match self.value {
-            Wire::Varint(value) => Ok(value),
-            _ => Err(self.wrong("a varint")),
-        }
-    }
-
-    fn time(&self, bytes: &[u8]) -> Result<TimeField, Broken> {
-        match self.value {
-            Wire::Fixed64(at) => {
-                let mut nanos = [0; 8];
-                nanos.copy_from_slice(&bytes[at..at + 8]);
-                Ok(TimeField { at: at..at + 8, unix_nano: u64::from_le_bytes(nanos) })
-            }
-            _ => Err(self.wrong("a fixed64")),
-        }
-    }
-}
-
-/// The fields of one message, in order.
-struct Fields<'a> {
-    /// Up to the message's end.
-    bytes: &'a [u8],
-    position: usize,
-}
-
-impl<'a> Fields<'a> {
-    fn new(bytes: &'a [u8], content: Range<usize>) -> Self {
-        Self { bytes: &bytes[..content.end], position: content.start }
-    }
-
-    #[cold]
-    fn error(&self, what: &str) -> Broken {
-        Box::new(Malformed { at: self.position, what: what.to_owned() })
-    }
-
-    /// Goes past attributes in field `number`, each shorter than 128 bytes, that are to be passed over.
-    #[inline(always)]
-    fn pass_attributes(&mut self, number: u8, pass_over: impl Fn(&[u8]) -> bool) {
-        while let [tag, length @ 0..0x80, rest @ ..] = &self.bytes[self.position..] {
-            match rest.get(..usize::from(*length)) {
-                Some(attribute) if *tag == number << 3 | 2 && pass_over(attribute) => {
-                    self.position += 2 + attribute.len();
-                }
-                _ => break,
-            }
-        }
-    }
-
-    #[inline(always)]
-    fn next(&mut self) -> Result<Option<Field>, Broken> {
-        if self.position == self.bytes.len() {
-            return Ok(None);
-        }
-        let at = self.position;
-        let key = self.varint()?;
-        let number = u32::try_from(key >> 3).map_err(|_| self.error("field number too large"))?;
-        if number == 0 {
-            return Err(self.error("field number zero"));
-        }
-        let value = match key & 7 {
-            0 => Wire::Varint(self.varint()?),
-            1 => {
-                let at = self.position;
-                self.skip(8)?;
-                Wire::Fixed64(at)
-            }
-            2 => {
-                let length_at = self.position;
-                let length = self.varint()?;
-                let start = self.position;
-                self.skip(usize::try_from(length).map_err(|_| self.error("length too large"))?)?;
-                Wire::Message { length_at, content: start..self.position }
-            }
-            3 => {
-                self.skip_group(number)?;
-                Wire::Other
-            }
-            5 => {
-                self.skip(4)?;
-                Wire::Other
-            }
-            _ => return Err(self.error("unknown wire type")),
-        };
-        Ok(Some(Field { number, value, at }))
-    }
-
-    /// Groups are long deprecated; an unknown field may still be one. Nested ones are counted, not recursed into.
-    fn skip_group(&mut self, number: u32) -> Result<(), Broken> {
-        let mut open = vec![number];
-        while let Some(&innermost) = open.last() {
-            let key = self.varint()?;
-            match key & 7 {
-                0 => {
-                    self.varint()?;
-                }
-                1 => self.skip(8)?,
-                2 => {
-                    let length = self.varint()?;
-                    self.skip(usize::try_from(length).map_err(|_| self.error("length too large"))?)?;
-                }
-                3 if open.len() < 100 => open.push((key >> 3) as u32),
-                4 if key >> 3 == u64::from(innermost) => {
-                    open.pop();
-                }
-                5 => self.skip(4)?,
-                _ => return Err(self.error("broken group")),
-            }
-        }
-        Ok(())
-    }
-
-    fn skip(&mut self, length: usize) -> Result<(), Broken> {
-        if length > self.bytes.len() - self.position {
-            return Err(self.error("a field runs past its message's end"));
-        }
-        self.position += length;
-        Ok(())
-    }
-
-    #[inline(always)]
-    fn varint(&mut self) -> Result<u64, Broken> {
-        match self.bytes.get(self.position) {
-            Some(&byte) if byte < 0x80 => {
-                self.position += 1;
-                Ok(u64::from(byte))
-            }
-            _ => self.long_varint(),
-        }
-    }
-
-    fn long_varint(&mut self) -> Result<u64, Broken> {
-        let mut value = 0u64;
-        for index in 0..10 {
-            let Some(&byte) = self.bytes.get(self.position) else {
-                return Err(self.error("a varint runs past its message's end"));
-            };
-            self.position += 1;
-            value |= u64::from(byte & 0x7f) << (7 * index);
-            if byte < 0x80 {
-                // The tenth byte holds one bit; prost refuses more, and so do we.
-                return if index == 9 && byte > 1 { Err(self.error("a varint is too large")) } else { Ok(value) };
-            }
-        }
-        Err(self.error("a varint is too long"))
     }
 }
