@@ -79,6 +79,7 @@ impl Bench {
             clock_keys: Vec::new(),
             max_correction_ns: None,
             dry_run: false,
+            enforce_causality: false,
             exchanges: false,
             max_record: 1 << 30,
             force: false,

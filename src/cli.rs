@@ -65,6 +65,9 @@ struct FixArgs {
     /// Write skew tables and findings with what would move, and no traces
     #[arg(long)]
     dry_run: bool,
+    /// For viewers that bear no span out of order: after all clocks are corrected, nudge single spans into their parents
+    #[arg(long)]
+    enforce_causality: bool,
     /// Also write skew/exchanges.parquet: the four readings of every exchange, used or why not
     #[arg(long)]
     exchanges: bool,
@@ -156,6 +159,7 @@ fn fix(args: FixArgs) -> Result<ExitCode> {
         clock_keys: args.clock_key,
         max_correction_ns: args.max_correction,
         dry_run: args.dry_run,
+        enforce_causality: args.enforce_causality,
         exchanges: args.exchanges,
         max_record: args.max_record,
         force: args.force,

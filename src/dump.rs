@@ -59,6 +59,7 @@ fn corrected_before(head: &SpanHead, marks: &Marks) -> Corrected {
         start: head.start.nanos(),
         end: head.end.nanos(),
         offset_ns: marks.offset_ns,
+        nudge_ns: marks.nudge_ns.unwrap_or(0),
         uncertainty_ns: marks.uncertainty_ns,
         correction: Correction::of_name(&marks.correction),
         segment: None,

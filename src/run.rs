@@ -6,13 +6,13 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 use crate::clock::{Clock, ClockId, ClockMap, ClockState, LocalTime, Use};
-use crate::correct::{self, Awaited, Corrected, EndHabit, Recorded, Sides};
-use crate::dump::Dump;
+use crate::correct::{self, Awaited, Corrected, EndHabit, Order, Recorded, Sides};
+use crate::dump::{Dump, DumpSpan};
 use crate::estimate::{self, Estimate, Evidence};
 use crate::fix::{self, FileRead, Outputs, Reading, Written};
 use crate::identity::{self, Identity};
 use crate::io::{self, Input};
-use crate::pair::{self, Paired, Pairing, Standing};
+use crate::pair::{self, EdgeKind, Paired, Pairing, Standing};
 use crate::report::{self, ClockRow, FileSummary, Finding, Metadata, Skew, Summary, Tally};
 use crate::settings::{Fix, Write};
 
@@ -47,7 +47,7 @@ pub fn fix(settings: &Fix, stdin: &mut dyn std::io::Read, mut progress: impl FnM
     let (spans, pairing) = paired(&dump, &identity);
     let evidence = evidence(&identity, &pairing);
     let mut estimate = estimate::clocks(&evidence, &reach(&spans, &identity), &estimate_settings(settings, reference));
-    let corrected = corrected(&dump, &spans, &pairing, &estimate.map);
+    let corrected = corrected(settings, &dump, &spans, &pairing, &estimate.map);
     count_straddling(&mut estimate.map, &spans, &corrected);
 
     let stage = io::Stage::begin(&settings.out, settings.force).map_err(usage)?;
@@ -165,7 +165,7 @@ fn distance(left: &str, right: &str) -> usize {
 }
 
 fn paired(dump: &Dump, identity: &Identity) -> (Vec<Paired>, Pairing) {
-    let paired = |span: &crate::dump::DumpSpan| Paired {
+    let paired = |span: &DumpSpan| Paired {
         head: span.head,
         clock: identity.of_resource[span.resource as usize],
         resource: span.resource,
@@ -205,7 +205,7 @@ fn habits(dump: &Dump) -> Vec<EndHabit> {
     dump.attribute("telemetry.sdk.language").iter().map(|name| EndHabit::of_language(Some(name))).collect()
 }
 
-fn corrected(dump: &Dump, spans: &[Paired], pairing: &Pairing, map: &ClockMap) -> Vec<Corrected> {
+fn corrected(settings: &Fix, dump: &Dump, spans: &[Paired], pairing: &Pairing, map: &ClockMap) -> Vec<Corrected> {
     let habits = habits(dump);
     let recorded =
         |span: &Paired| Recorded { start: span.head.start, end: span.head.end, ends: habits[span.resource as usize] };
@@ -215,12 +215,39 @@ fn corrected(dump: &Dump, spans: &[Paired], pairing: &Pairing, map: &ClockMap) -
     let one = |((span, clock), sides): ((&Recorded, &ClockId), &Sides)| correct::span(*span, map.model(*clock), *sides);
     let mut corrected: Vec<Corrected> = recorded.iter().zip(&clocks).zip(&sides).map(one).collect();
     correct::recover(&recorded, &mut corrected, &awaited(pairing, map));
-    // A copy has no parent of its own; it goes where the span goes that stands for it.
-    pairing.copies.iter().for_each(|&(copy, of)| corrected[copy as usize] = corrected[of as usize]);
     for (span, before) in &dump.corrected_before {
         corrected[*span as usize] = *before;
     }
+    if settings.enforce_causality {
+        let is_broken = |span: &Paired| span.head.start.is_broken() || span.head.end.is_broken();
+        let fixed = |span: u32| dump.spans[span as usize].marked || is_broken(&spans[span as usize]);
+        correct::nudge(&mut corrected, &orders(spans, pairing, map), fixed);
+    }
+    // A copy has no parent of its own; it goes where the span goes that stands for it.
+    pairing.copies.iter().for_each(|&(copy, of)| corrected[copy as usize] = corrected[of as usize]);
     corrected
+}
+
+/// What each span and its parent must be to each other, where they can be compared.
+fn orders(spans: &[Paired], pairing: &Pairing, map: &ClockMap) -> Vec<Option<(u32, Order)>> {
+    let clock = |span: u32| spans[span as usize].clock;
+    let along = |(child, parent): (u32, &Option<u32>)| {
+        parent.filter(|&parent| clock(parent) == clock(child)).map(|parent| (parent, Order::Along))
+    };
+    let mut orders: Vec<_> = (0u32..).zip(&pairing.parents).map(along).collect();
+    for edge in pairing.edges.iter().filter(|edge| pairing.parents[edge.child as usize] == Some(edge.parent)) {
+        let comparable = map.model(clock(edge.parent)).group == map.model(clock(edge.child)).group;
+        let order = match (edge.exchange.counts, edge.kind) {
+            (Use::Neither, _) => None,
+            (Use::TwoSided, EdgeKind::Call) => Some(Order::Within),
+            (_, EdgeKind::Message) if edge.exchange.request_received == edge.exchange.response_sent => {
+                Some(Order::EndsAfter)
+            }
+            _ => Some(Order::After),
+        };
+        orders[edge.child as usize] = order.filter(|_| comparable).map(|order| (edge.parent, order));
+    }
+    orders
 }
 
 /// Calls whose client waited for the response, between clocks that can be compared.
@@ -282,6 +309,7 @@ impl Known {
             names: &self.identity.clocks.iter().map(|clock| clock.name.as_str().into()).collect::<Vec<_>>(),
             map: &self.estimate.map,
             habits: &habits(&self.dump),
+            enforced: settings.enforce_causality,
         };
         fix::write(inputs, files, known, &outputs(settings, folder), metadata, progress)
     }
@@ -313,7 +341,7 @@ impl Known {
             if span.standing != Standing::Duplicate {
                 let counts = &mut spans[span.clock.0 as usize];
                 counts.0 += 1;
-                counts.1 += i64::from(corrected.offset_ns != 0 && !read.marked);
+                counts.1 += i64::from(corrected.offset_ns + corrected.nudge_ns != 0 && !read.marked);
                 finer[span.clock.0 as usize] |= span.quantum_ns < 1_000_000_000;
             }
         }
@@ -388,12 +416,19 @@ impl Known {
         let agree = rows.iter().filter(|row| row.state == ClockState::WithinUncertainty.name());
         let groups: std::collections::BTreeSet<u32> = models.iter().map(|model| model.group).collect();
         let copies = self.spans.iter().filter(|span| span.standing == Standing::Duplicate).count();
+        let nudges = || {
+            let now = |(span, read): &(&Paired, &DumpSpan)| span.standing != Standing::Duplicate && !read.marked;
+            let spans = self.spans.iter().zip(&self.dump.spans).zip(&self.corrected).filter(move |(span, _)| now(span));
+            spans.map(|(_, corrected)| corrected.nudge_ns.abs()).filter(|nanos| *nanos > 0)
+        };
         Summary {
             schema_version: report::SCHEMA_VERSION.to_owned(),
             reference: metadata.reference.clone(),
             dry_run: settings.dry_run,
             spans: (self.spans.len() - copies) as u64,
             moved: rows.iter().map(|row| row.moved as u64).sum(),
+            nudged: settings.enforce_causality.then(|| nudges().count() as u64),
+            largest_nudge_ns: nudges().max(),
             marked_before: self.dump.spans.iter().filter(|span| span.marked).count() as u64,
             duplicates: copies as u64,
             clocks: rows.len() as u64,

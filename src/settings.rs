@@ -35,6 +35,8 @@ pub struct Fix {
     pub clock_keys: Vec<String>,
     pub max_correction_ns: Option<i64>,
     pub dry_run: bool,
+    /// Nudge single spans until none is out of order in its trace.
+    pub enforce_causality: bool,
     pub exchanges: bool,
     pub max_record: u64,
     pub force: bool,
@@ -46,6 +48,7 @@ impl Fix {
         serde_json::json!({
             "annotate": self.annotate,
             "clock_keys": self.clock_keys,
+            "enforce_causality": self.enforce_causality,
             "max_correction_ns": self.max_correction_ns,
             "reference": self.reference,
         })

@@ -179,6 +179,8 @@ pub struct SpanHead {
 pub struct Marks {
     pub clock: Arc<str>,
     pub offset_ns: i64,
+    /// The part of the move that put the span in order within its trace; positive: later.
+    pub nudge_ns: Option<i64>,
     pub uncertainty_ns: Option<i64>,
     pub correction: Cow<'static, str>,
     pub original_start_unix_nano: Option<i64>,

@@ -157,6 +157,7 @@ fn measure(name: &str, seed: u64) -> Score {
         clock_keys: Vec::new(),
         max_correction_ns: None,
         dry_run: false,
+        enforce_causality: false,
         exchanges: false,
         max_record: unskew::io::MAX_RECORD,
         force: false,

@@ -321,6 +321,42 @@ fn a_second_run_moves_nothing_and_tells_the_same() {
     );
 }
 
+#[test]
+fn enforcing_causality_leaves_no_call_out_of_order_and_every_time_can_be_had_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let requests = requests();
+    let plain = run_over(folder.path(), "plain", &[prefixed(&requests)], |_| ());
+    let strict = run_over(folder.path(), "strict", &[prefixed(&requests)], |fix| fix.enforce_causality = true);
+    let said = |out: &Path| serde_json::from_slice::<Json>(&fs::read(out.join("summary.json")).unwrap()).unwrap();
+    let after = |out: &Path| said(out)["inversions"]["after"].as_u64().unwrap();
+    assert!(after(&plain) > 0);
+    assert_eq!(after(&strict), 0);
+
+    let column = |out: &Path, name: &str| -> Vec<i64> {
+        batches(&traces(out)).iter().flat_map(|batch| ints(batch, name)).collect()
+    };
+    let nudges = column(&strict, "nudge_ns");
+    for time in ["start_unix_nano", "end_unix_nano"] {
+        let moved = column(&plain, time).into_iter().zip(&nudges).map(|(plain, nudge)| plain + nudge);
+        assert!(moved.eq(column(&strict, time)), "{time}");
+    }
+    let original = column(&strict, "original_start_unix_nano").into_iter();
+    let back = column(&strict, "start_unix_nano").into_iter().zip(column(&strict, "offset_ns"));
+    assert!(original.eq(back.map(|(start, offset)| start + offset)));
+    let nudged = nudges.iter().filter(|nudge| **nudge != 0).count();
+    assert!(nudged > 10 && 2 * nudged < nudges.len(), "{nudged} of {}", nudges.len());
+    assert_eq!(said(&strict)["nudged"], nudged);
+    assert!(said(&plain).get("nudged").is_none());
+
+    let written = fs::read(strict.join("corrected/0")).unwrap();
+    for (request, marked) in requests.iter().zip(&records(&written)) {
+        assert_eq!(unmarked(restored(marked)), TracesData::decode(&request[..]).unwrap());
+    }
+    let again = run_over(folder.path(), "again", std::slice::from_ref(&written), |fix| fix.enforce_causality = true);
+    assert!(fs::read(again.join("corrected/0")).unwrap() == written);
+    assert_eq!(column(&again, "nudge_ns"), nudges);
+}
+
 /// Written and original times of all events, in order.
 fn event_times(out: &Path) -> Vec<(i64, i64)> {
     use arrow::array::{Array, ListArray, StructArray};

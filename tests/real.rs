@@ -74,6 +74,7 @@ fn fix(lines: &str, reference: Option<&str>) -> Fixed {
         annotate: Annotate::None,
         exchanges: false,
         dry_run: true,
+        enforce_causality: false,
         ..plain
     };
     let outcome = unskew::run::fix(&settings, &mut std::io::empty(), |_| {}).unwrap();

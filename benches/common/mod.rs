@@ -167,6 +167,7 @@ impl Known {
             names: &self.names,
             map: &self.map,
             habits: &self.habits,
+            enforced: false,
         }
     }
 }

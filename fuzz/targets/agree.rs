@@ -109,6 +109,7 @@ fn applied(payload: &Payload<'_>, edits: &[SpanEdit], mut data: TracesData) -> T
             span.attributes.extend([
                 string("unskew.clock", "line\n\"quoted\" é"),
                 int("unskew.offset_ns", -7),
+                int("unskew.nudge_ns", 2),
                 int("unskew.uncertainty_ns", 3),
                 string("unskew.correction", "moved"),
                 int("unskew.original_end_unix_nano", i64::MAX),
@@ -182,6 +183,7 @@ fn marks_of(attributes: &[KeyValue]) -> Option<Marks> {
     (offset.is_some() || correction.is_some()).then(|| Marks {
         clock: text("unskew.clock").unwrap_or_default().into(),
         offset_ns: offset.unwrap_or(0),
+        nudge_ns: int("unskew.nudge_ns"),
         uncertainty_ns: int("unskew.uncertainty_ns"),
         correction: correction.unwrap_or_default().into(),
         original_start_unix_nano: int("unskew.original_start_unix_nano"),
@@ -318,6 +320,7 @@ fn marks() -> Marks {
     Marks {
         clock: "line\n\"quoted\" é".into(),
         offset_ns: -7,
+        nudge_ns: Some(2),
         uncertainty_ns: Some(3),
         correction: "moved".into(),
         original_start_unix_nano: None,

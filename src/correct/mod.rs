@@ -3,9 +3,11 @@
 //! In come what the clock's model says and how the SDK stamped the end; out go new times, by how much and how sure.
 //! Within a segment all spans move alike, so the order of events on one clock never changes.
 
+mod nudge;
 mod recover;
 mod sides;
 
+pub use nudge::{Order, nudge};
 pub use recover::{Awaited, recover};
 pub use sides::{Sides, sides};
 
@@ -79,6 +81,8 @@ pub struct Corrected {
     pub end: i64,
     /// Applied at the start: recorded start − offset = written start.
     pub offset_ns: i64,
+    /// How much of that put the span in order within its trace, and is not its clock's; positive: later.
+    pub nudge_ns: i64,
     /// Half-width of the 95 % interval of the written start around true reference time.
     pub uncertainty_ns: Option<i64>,
     pub correction: Correction,
@@ -94,8 +98,7 @@ pub fn span(recorded: Recorded, model: &ClockModel, sides: Sides) -> Corrected {
         return untouched(recorded, Correction::NoEvidence, None, None);
     }
     let corrected = by_model(recorded, model, sides);
-    let is_told = |nanos| (0..i64::MAX).contains(&nanos);
-    let corrected = if is_told(corrected.start) && is_told(corrected.end) {
+    let corrected = if told(corrected.start).and(told(corrected.end)).is_some() {
         corrected
     } else {
         untouched(recorded, Correction::NoEvidence, None, None)
@@ -114,7 +117,7 @@ fn untouched(
     segment: Option<usize>,
 ) -> Corrected {
     let (start, end) = (recorded.start.nanos(), recorded.end.nanos());
-    Corrected { start, end, offset_ns: 0, uncertainty_ns, correction, segment }
+    Corrected { start, end, offset_ns: 0, nudge_ns: 0, uncertainty_ns, correction, segment }
 }
 
 fn by_model(recorded: Recorded, model: &ClockModel, sides: Sides) -> Corrected {
@@ -135,6 +138,7 @@ fn by_model(recorded: Recorded, model: &ClockModel, sides: Sides) -> Corrected {
             start: start.plus(-offset_ns).nanos(),
             end: end.plus(-end_offset).nanos(),
             offset_ns,
+            nudge_ns: 0,
             uncertainty_ns: Some(here.uncertainty_at(start).saturating_add(sides.doubt_ns)),
             correction: Correction::Moved,
             segment,
@@ -148,18 +152,26 @@ fn by_model(recorded: Recorded, model: &ClockModel, sides: Sides) -> Corrected {
     }
 }
 
+/// A time that can be written.
+fn told(nanos: i64) -> Option<i64> {
+    Some(nanos).filter(|nanos| (0..i64::MAX).contains(nanos))
+}
+
 /// The written time of an event, by the side that its span's start is on.
 pub fn event(time: LocalTime, recorded: Recorded, corrected: &Corrected, model: &ClockModel) -> i64 {
+    if time.is_broken() {
+        return time.nanos();
+    }
     let moved = corrected.segment.map(|index| &model.segments[index]).filter(|segment| segment.moved);
     match moved {
-        Some(segment) if !time.is_broken() => {
+        Some(segment) => {
             let offset_ns = match recorded.ends {
                 EndHabit::Monotonic => segment.offset_at(recorded.start),
                 EndHabit::Wall => segment.offset_at(time),
             };
-            Some(time.plus(-offset_ns).nanos()).filter(|nanos| (0..i64::MAX).contains(nanos)).unwrap_or(time.nanos())
+            told(time.plus(corrected.nudge_ns.saturating_sub(offset_ns)).nanos()).unwrap_or(time.nanos())
         }
-        _ => time.nanos(),
+        None => told(time.plus(corrected.nudge_ns).nanos()).unwrap_or(time.nanos()),
     }
 }
 

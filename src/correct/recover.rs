@@ -89,6 +89,7 @@ mod tests {
                 start: written.0,
                 end: written.1,
                 offset_ns,
+                nudge_ns: 0,
                 uncertainty_ns: Some(3_000),
                 correction,
                 segment: Some(0),

@@ -70,6 +70,8 @@ pub struct Written<'a> {
     pub map: &'a ClockMap,
     /// Per distinct resource.
     pub habits: &'a [EndHabit],
+    /// Spans were nudged into order, and the table says by how much.
+    pub enforced: bool,
 }
 
 /// What one record becomes.
@@ -94,8 +96,8 @@ pub fn write(
     let mut table = match outputs.parquet {
         true => {
             let file = AtomicFile::create(&outputs.folder.join("traces").join("part-00000.parquet"))?;
-            let properties = report::writer_properties(metadata);
-            Some(ArrowWriter::try_new(file, report::schema(), Some(properties))?)
+            let properties = report::writer_properties(metadata, known.enforced);
+            Some(ArrowWriter::try_new(file, report::schema(known.enforced), Some(properties))?)
         }
         false => None,
     };
@@ -260,6 +262,7 @@ fn edits(payload: &Payload<'_>, first: usize, known: Written<'_>, annotate: bool
         let marks = annotate.then(|| Marks {
             clock: known.names[span.clock.0 as usize].clone(),
             offset_ns: corrected.offset_ns,
+            nudge_ns: Some(corrected.nudge_ns).filter(|nanos| *nanos != 0),
             uncertainty_ns: corrected.uncertainty_ns,
             correction: corrected.correction.name().into(),
             original_start_unix_nano: kept(start, corrected.start),
@@ -302,7 +305,7 @@ fn event_edits(
 /// The rows of a record's spans, the first of which has the ordinal `first`. A copy of one that has its row already
 /// has none.
 fn rows(record: &RecordView<'_>, first: usize, known: Written<'_>) -> Result<Vec<RecordBatch>> {
-    let mut rows = Rows::of(record);
+    let mut rows = Rows::of(record, known.enforced);
     for (ordinal, site) in (first..).zip(&record.spans) {
         let (span, corrected) = (&known.spans[ordinal], &known.corrected[ordinal]);
         if span.standing == Standing::Duplicate {
@@ -317,6 +320,7 @@ fn rows(record: &RecordView<'_>, first: usize, known: Written<'_>) -> Result<Vec
             original_start: span.head.start.nanos(),
             original_end: span.head.end.nanos(),
             offset_ns: corrected.offset_ns,
+            nudge_ns: known.enforced.then_some(corrected.nudge_ns),
             uncertainty_ns: corrected.uncertainty_ns,
             correction: corrected.correction.name(),
         };

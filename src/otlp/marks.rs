@@ -17,6 +17,7 @@ pub(super) fn mark_attributes(marks: &Marks) -> impl Iterator<Item = (&'static s
     [
         Some(("unskew.clock", Text(&marks.clock))),
         Some(("unskew.offset_ns", Int(marks.offset_ns))),
+        marks.nudge_ns.map(|nanos| ("unskew.nudge_ns", Int(nanos))),
         marks.uncertainty_ns.map(|nanos| ("unskew.uncertainty_ns", Int(nanos))),
         Some(("unskew.correction", Text(&marks.correction))),
         marks.original_start_unix_nano.map(|nanos| ("unskew.original_start_unix_nano", Int(nanos))),
@@ -43,6 +44,7 @@ impl MarksFound {
                 marks.offset_ns = nanos;
                 self.corrected = true;
             }
+            (b"nudge_ns", AttributeValue::Int(nanos)) => marks.nudge_ns = Some(nanos),
             (b"uncertainty_ns", AttributeValue::Int(nanos)) => marks.uncertainty_ns = Some(nanos),
             (b"correction", AttributeValue::Str(text)) => {
                 marks.correction = String::from_utf8_lossy(text).into_owned().into();

@@ -110,7 +110,9 @@ pub fn of_edges(
                     parent_clock: Some(parent.clock),
                     before_ns: Some(before),
                     after_ns: Some(after),
-                    action: if corrected[edge.child as usize].offset_ns != 0
+                    action: if corrected[edge.child as usize].nudge_ns != 0 {
+                        "nudged"
+                    } else if corrected[edge.child as usize].offset_ns != 0
                         || corrected[edge.parent as usize].offset_ns != 0
                     {
                         "moved"

@@ -14,6 +14,11 @@ pub struct Summary {
 
     pub spans: u64,
     pub moved: u64,
+    /// Spans that were put in order within their trace, and by how much at the most, ns; with `--enforce-causality`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nudged: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub largest_nudge_ns: Option<i64>,
     /// Spans that an earlier run had moved; they passed as they were.
     pub marked_before: u64,
     pub duplicates: u64,

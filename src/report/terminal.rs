@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::skew::ClockRow;
 use super::summary::Summary;
-use crate::clock::{ErrorBound, Offset};
+use crate::clock::{ErrorBound, Offset, Span};
 
 /// Clocks told one by one; the rest is counted.
 const SHOWN: usize = 20;
@@ -54,6 +54,14 @@ pub fn render(clocks: &[ClockRow], summary: &Summary) -> String {
     );
     let would = if summary.dry_run { " (dry run: nothing written)" } else { "" };
     let _ = writeln!(text, "spans       {} moved, {} left alone{would}", count(*moved), count(spans - moved));
+    if let (Some(nudged), Some(largest)) = (summary.nudged, summary.largest_nudge_ns) {
+        let _ = writeln!(
+            text,
+            "            {} nudged into order, by {} at the most",
+            count(nudged),
+            Span(largest.unsigned_abs())
+        );
+    }
     if *marked_before > 0 {
         let _ = writeln!(text, "            {} were corrected before and passed as they are", count(*marked_before));
     }

@@ -22,6 +22,8 @@ pub struct Row<'a> {
     pub original_start: i64,
     pub original_end: i64,
     pub offset_ns: i64,
+    /// `None` where no span was nudged and the table has no such column.
+    pub nudge_ns: Option<i64>,
     pub uncertainty_ns: Option<i64>,
     pub correction: &'a str,
 }
@@ -44,13 +46,13 @@ fn link_fields() -> Fields {
     ])
 }
 
-/// The table's columns, in order.
-pub fn schema() -> SchemaRef {
-    static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(columns);
-    SCHEMA.clone()
+/// The table's columns, in order; those of a run that enforced causality tell nudges.
+pub fn schema(enforced: bool) -> SchemaRef {
+    static SCHEMAS: LazyLock<[SchemaRef; 2]> = LazyLock::new(|| [columns(false), columns(true)]);
+    SCHEMAS[usize::from(enforced)].clone()
 }
 
-fn columns() -> SchemaRef {
+fn columns(enforced: bool) -> SchemaRef {
     let text = |name: &str| Field::new(name, DataType::Utf8, false);
     let maybe_text = |name: &str| Field::new(name, DataType::Utf8, true);
     let int = |name: &str| Field::new(name, DataType::Int64, false);
@@ -59,7 +61,7 @@ fn columns() -> SchemaRef {
         Field::new(name, DataType::List(Arc::new(item)), false)
     };
     let time = DataType::Timestamp(arrow::datatypes::TimeUnit::Microsecond, Some("UTC".into()));
-    Arc::new(Schema::new(vec![
+    let mut columns = vec![
         text("trace_id"),
         text("span_id"),
         maybe_text("parent_span_id"),
@@ -86,7 +88,11 @@ fn columns() -> SchemaRef {
         Field::new("attributes", Maps::data_type(), false),
         list("events", event_fields()),
         list("links", link_fields()),
-    ]))
+    ];
+    if enforced {
+        columns.push(int("nudge_ns"));
+    }
+    Arc::new(Schema::new(columns))
 }
 
 /// Ids and times inside of lists, for which [`properties`] does not look.
@@ -96,8 +102,8 @@ const LISTED_TIMES: [[&str; 4]; 2] =
 
 /// How the file is written. Only numbers have statistics: every row group holds every service and host, and the least
 /// and greatest of its ids say nothing, but to find them is a sixth of the writing.
-pub fn writer_properties(metadata: &Metadata) -> WriterProperties {
-    let schema = schema();
+pub fn writer_properties(metadata: &Metadata, enforced: bool) -> WriterProperties {
+    let schema = schema(enforced);
     let mut writer = properties(metadata, "traces", &schema)
         .set_max_row_group_row_count(Some(1 << 18))
         .set_statistics_enabled(EnabledStatistics::None);
@@ -122,6 +128,7 @@ const BATCH_BYTES: usize = 64 << 20;
 /// The rows of one record.
 pub struct Rows<'a> {
     record: &'a RecordView<'a>,
+    enforced: bool,
     batches: Vec<RecordBatch>,
     /// The resource of the row before, its attributes and its service.
     resource: Option<(u32, Maps, Vec<u8>)>,
@@ -139,6 +146,7 @@ pub struct Rows<'a> {
     original_start: Vec<i64>,
     original_end: Vec<i64>,
     offset_ns: Vec<i64>,
+    nudge_ns: Vec<i64>,
     uncertainty_ns: Vec<Option<i64>>,
     correction: Texts,
     status_code: Texts,
@@ -153,7 +161,7 @@ pub struct Rows<'a> {
 
 impl<'a> Rows<'a> {
     /// No rows yet.
-    pub fn of(record: &'a RecordView<'a>) -> Self {
+    pub fn of(record: &'a RecordView<'a>, enforced: bool) -> Self {
         let (rows, (events, links, [attributes, event_attributes, link_attributes])) =
             (record.spans.len(), record.lists());
         let texts = |each: usize| Texts::with_room(rows, rows * each);
@@ -161,6 +169,7 @@ impl<'a> Rows<'a> {
         let ints = || Vec::with_capacity(rows);
         Self {
             record,
+            enforced,
             batches: Vec::new(),
             resource: None,
             trace_id: texts(32),
@@ -177,6 +186,7 @@ impl<'a> Rows<'a> {
             original_start: ints(),
             original_end: ints(),
             offset_ns: ints(),
+            nudge_ns: Vec::new(),
             uncertainty_ns: Vec::with_capacity(rows),
             correction: texts(8),
             status_code: texts(5),
@@ -213,6 +223,7 @@ impl<'a> Rows<'a> {
         self.original_start.push(row.original_start);
         self.original_end.push(row.original_end);
         self.offset_ns.push(row.offset_ns);
+        self.nudge_ns.extend(row.nudge_ns);
         self.uncertainty_ns.push(row.uncertainty_ns);
         self.correction.push(row.correction.as_bytes());
         self.status_code.push(match span.status_code {
@@ -268,7 +279,7 @@ impl<'a> Rows<'a> {
         let micros = self.start.iter().map(|start| start.div_euclid(1_000)).collect::<Vec<_>>();
         let durations = self.start.iter().zip(&self.end).map(|(start, end)| end.saturating_sub(*start));
         let durations = durations.collect::<Vec<_>>();
-        let columns: Vec<ArrayRef> = vec![
+        let mut columns: Vec<ArrayRef> = vec![
             self.trace_id.finish()?,
             self.span_id.finish()?,
             self.parent_span_id.finish()?,
@@ -296,7 +307,10 @@ impl<'a> Rows<'a> {
             self.events.finish()?,
             self.links.finish()?,
         ];
-        self.batches.push(RecordBatch::try_new(schema(), columns)?);
+        if self.enforced {
+            columns.push(ints(&mut self.nudge_ns));
+        }
+        self.batches.push(RecordBatch::try_new(schema(self.enforced), columns)?);
         Ok(())
     }
 }

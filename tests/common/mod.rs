@@ -53,6 +53,7 @@ pub fn settings(inputs: &[PathBuf], out: &Path, write: &[Write]) -> Fix {
         clock_keys: Vec::new(),
         max_correction_ns: None,
         dry_run: false,
+        enforce_causality: false,
         exchanges: true,
         max_record: 1 << 30,
         force: false,

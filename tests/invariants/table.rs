@@ -29,6 +29,7 @@ fn said(dice: &[u64]) -> Vec<Option<Row<'static>>> {
         original_start: (dice >> 5) as i64,
         original_end: -1,
         offset_ns: 5,
+        nudge_ns: None,
         uncertainty_ns: (!dice.is_multiple_of(3)).then_some(7),
         correction: "moved",
     };
@@ -38,13 +39,13 @@ fn said(dice: &[u64]) -> Vec<Option<Row<'static>>> {
 fn check(encoding: Encoding, bytes: &[u8], data: &TracesData, dice: &[u64]) {
     let record = otlp::view(encoding, bytes).unwrap();
     let said: Vec<_> = said(dice).into_iter().cycle().take(record.spans.len()).collect();
-    let mut rows = Rows::of(&record);
+    let mut rows = Rows::of(&record, false);
     for (span, row) in record.spans.iter().zip(&said) {
         let Some(row) = row else { continue };
         let times = |nanos: u64| (nanos as i64, !nanos as i64);
         rows.push(span, row, |event| times(event.unix_nano.unwrap_or(0))).unwrap();
     }
-    let rows = concat_batches(&schema(), &rows.finish().unwrap()).unwrap();
+    let rows = concat_batches(&schema(false), &rows.finish().unwrap()).unwrap();
     assert_eq!(rows, batch(data, &said));
 }
 
@@ -72,7 +73,7 @@ fn present(text: &str) -> Option<&str> {
 
 /// The fields of a list's items.
 fn fields_of(column: &str) -> Fields {
-    match schema().field_with_name(column).unwrap().data_type() {
+    match schema(false).field_with_name(column).unwrap().data_type() {
         DataType::List(item) => match item.data_type() {
             DataType::Struct(fields) => fields.clone(),
             other => panic!("{other}"),
@@ -160,7 +161,7 @@ fn batch(record: &TracesData, rows: &[Option<Row<'_>>]) -> RecordBatch {
     let mut texts = texts.into_iter().map(|mut column| Arc::new(column.finish()) as ArrayRef);
     let mut ints = ints.into_iter().map(|mut column| Arc::new(column.finish()) as ArrayRef);
     let mut columns: Vec<ArrayRef> = Vec::with_capacity(26);
-    for field in schema().fields() {
+    for field in schema(false).fields() {
         columns.push(match field.name().as_str() {
             "start_time" => Arc::new(start_time.finish()),
             "resource_attributes" => Arc::new(resource_attributes.finish()),
@@ -173,7 +174,7 @@ fn batch(record: &TracesData, rows: &[Option<Row<'_>>]) -> RecordBatch {
             },
         });
     }
-    RecordBatch::try_new(schema(), columns).unwrap()
+    RecordBatch::try_new(schema(false), columns).unwrap()
 }
 
 /// The text columns up to the scope's, in the table's order.

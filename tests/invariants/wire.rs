@@ -94,6 +94,7 @@ fn attribute() -> Bytes {
         "unskew.clock",
         "unskew.offset_ns",
         "unskew.correction",
+        "unskew.nudge_ns",
         "unskew.uncertainty_ns",
         "unskew.original_start_unix_nano",
         "unskew.original_time_unix_nano",

@@ -290,6 +290,7 @@ fn marks() -> Marks {
     Marks {
         clock: "web \"2\"".into(),
         offset_ns: -40_000_000,
+        nudge_ns: None,
         uncertainty_ns: Some(1_200),
         correction: "moved".into(),
         original_start_unix_nano: Some(7),
