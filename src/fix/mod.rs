@@ -11,7 +11,7 @@ use rayon::prelude::*;
 use crate::io::{Record, RecordProblem, Records};
 
 /// So many bytes are worked on at once: few enough that the same memory comes round again. From `benches/fix_cpu.rs`: with
-/// 4 MiB a table's columns leave the second cache, and with 32 MiB new pages cost more than a scan.
+/// 4 MiB a table's rows cost a twentieth more, and with 32 MiB new pages cost more than a scan.
 const BATCH_BYTES: usize = 1 << 20;
 
 /// Long records come in larger batches, up to this, so that each thread has two.

@@ -124,7 +124,7 @@ pub enum ValueView<'a> {
     Int(i64),
     /// Not NaN, nor an infinity.
     Double(f64),
-    /// Any other kind, as [`value_text`] tells it.
+    /// Any other kind, as `value_text` tells it.
     Told(String),
 }
 
@@ -150,7 +150,7 @@ impl ValueView<'_> {
         }
     }
 
-    /// Appends the value as text, as [`value_text`] would tell it.
+    /// Appends the value as text, as `value_text` would tell it.
     pub fn write(&self, out: &mut Vec<u8>) {
         // Writing numbers to memory does not fail; serde_json's way is the one that takes no string.
         let _ = match self {
