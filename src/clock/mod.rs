@@ -10,5 +10,6 @@ mod time;
 
 pub use exchange::{CallClass, ClockId, Exchange, Link, Use, WITHOUT_CLIENT};
 pub use model::{Bound, Clock, ClockMap, ClockModel, ClockState, Knot, Segment, Step, StepKind};
+pub(crate) use quantity::Span;
 pub use quantity::{ErrorBound, FrequencyError, Offset};
 pub use time::{LocalTime, ReferenceTime};
