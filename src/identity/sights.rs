@@ -95,7 +95,7 @@ pub(super) mod made {
     /// A hundred calls, two a second, with legs of so many ns and a millisecond's work.
     pub(in crate::identity) fn calls(client: Process, server: Process, (out, back): (i64, i64)) -> Vec<Call> {
         let one = |number: i64| {
-            let sent = number * SECOND / 2 + i64::from(client.0 * 37 + server.0 * 11) * MS;
+            let sent = number * SECOND / 2 + i64::from(client.0 * 37 + server.0 * 110) * MS;
             let late = number * 37 % 23 * 10_000;
             let read = |process: Process, at: i64| {
                 LocalTime::from_nanos(1_700_000_000 * SECOND + at + (process.1)(at, number))
