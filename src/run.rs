@@ -10,10 +10,10 @@ use crate::correct::{self, Awaited, Corrected, EndHabit, Order, Recorded, Sides}
 use crate::dump::{Dump, DumpSpan};
 use crate::estimate::{self, Estimate, Evidence};
 use crate::fix::{self, FileRead, Outputs, Reading, Written};
-use crate::identity::{self, Identity};
+use crate::identity::{self, Call, Identity, Shared};
 use crate::io::{self, Input};
 use crate::pair::{self, EdgeKind, Paired, Pairing, Standing};
-use crate::report::{self, ClockRow, FileSummary, Finding, Metadata, Skew, Summary, Tally};
+use crate::report::{self, ClockRow, FileSummary, Finding, Metadata, OnKey, Skew, Summary, Tally};
 use crate::settings::{Fix, Write};
 
 /// What a run came to.
@@ -41,17 +41,16 @@ pub fn fix(settings: &Fix, stdin: &mut dyn std::io::Read, mut progress: impl FnM
     if !files.iter().any(FileRead::is_read) {
         nothing_read(&found, &files)?;
     }
-    let identity = identity::identify(&dump.resources, &settings.clock_keys);
+    let (identity, shared, (spans, pairing)) = told_apart(&dump, &settings.clock_keys);
     let reference = settings.reference.as_deref().map(|name| named(name, &identity)).transpose()?;
 
-    let (spans, pairing) = paired(&dump, &identity);
     let evidence = evidence(&identity, &pairing);
     let mut estimate = estimate::clocks(&evidence, &reach(&spans, &identity), &estimate_settings(settings, reference));
     let corrected = corrected(settings, &dump, &spans, &pairing, &estimate.map);
     count_straddling(&mut estimate.map, &spans, &corrected);
 
     let stage = io::Stage::begin(&settings.out, settings.force).map_err(usage)?;
-    let known = Known { dump, identity, spans, pairing, estimate, corrected };
+    let known = Known { dump, identity, shared, spans, pairing, estimate, corrected };
     let metadata = Metadata { reference: known.name(reference), settings: settings.json() };
     let unwritten = known.write_traces(&found.inputs, &files, settings, &metadata, (stage.path(), progress))?;
     let problems = problems(&found, &files, unwritten);
@@ -110,6 +109,7 @@ fn name(input: &Input) -> String {
 struct Known {
     dump: Dump,
     identity: Identity,
+    shared: Vec<Shared>,
     spans: Vec<Paired>,
     pairing: Pairing,
     estimate: Estimate,
@@ -162,6 +162,22 @@ fn distance(left: &str, right: &str) -> usize {
         last = next;
     }
     last[right.len()]
+}
+
+/// Whose clock stamped what, also where only times tell that one key hides several clocks.
+fn told_apart(dump: &Dump, keys: &[String]) -> (Identity, Vec<Shared>, (Vec<Paired>, Pairing)) {
+    let identity = identity::identify(&dump.resources, keys);
+    let (spans, pairing) = paired(dump, &identity);
+    let calls: Vec<Call> = pair::between_processes(&spans, &pairing)
+        .map(|(client, server, exchange)| Call { client, server, exchange })
+        .collect();
+    let shared = identity::examine(&dump.resources, &identity, keys, &calls);
+    if shared.is_empty() {
+        return (identity, shared, (spans, pairing));
+    }
+    let identity = identity::treat(&dump.resources, &identity, keys, &shared);
+    let paired = paired(dump, &identity);
+    (identity, shared, paired)
 }
 
 fn paired(dump: &Dump, identity: &Identity) -> (Vec<Paired>, Pairing) {
@@ -333,6 +349,8 @@ impl Known {
         let contradictions = contradictions.map(|it| (it.dropped, it.others.as_slice(), it.missing_ns));
         findings.extend(report::of_contradictions(&self.spans, &self.pairing.edges, contradictions));
         findings.extend(self.untrusted());
+        let keys = self.keys();
+        findings.extend(keys.iter().map(|key| key.finding.clone()));
         findings.sort_unstable();
 
         let mut spans = vec![(0, 0); models.len()];
@@ -353,6 +371,7 @@ impl Known {
             links: &links,
             estimates: &self.estimate.links,
             findings: &findings,
+            keys: &keys,
             services: &services,
             spans: &spans,
             in_seconds: &spans.iter().zip(finer).map(|(spans, finer)| spans.0 > 0 && !finer).collect::<Vec<_>>(),
@@ -370,6 +389,13 @@ impl Known {
         let json = serde_json::to_string_pretty(&summary).context("summary")?;
         io::atomic_write(&out.join("summary.json"), (json + "\n").as_bytes())?;
         Ok(Outcome { clocks: rows, summary, failed })
+    }
+
+    /// What times say of keys: too coarse, or too fine.
+    fn keys(&self) -> Vec<OnKey> {
+        let Identity { clocks, of_resource, .. } = &self.identity;
+        let alike = identity::alike(&self.dump.resources, &self.identity, &self.estimate.map);
+        [report::of_shared(&self.shared, of_resource, clocks), report::of_alike(&alike, clocks)].concat()
     }
 
     fn untrusted(&self) -> impl Iterator<Item = Finding> + '_ {

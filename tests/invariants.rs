@@ -449,7 +449,8 @@ fn without_a_reference_the_first_clock_may_be_hours_off() {
     }
 }
 
-/// Nothing that the solve can do is right then; but what is told of a clock has to be what is done with it.
+/// With a key that the user insists on, nothing that the solve can do is right; but what is told of a clock has to be what
+/// is done with it.
 #[test]
 fn a_name_that_three_machines_share_invents_no_correction_of_nothing() {
     let text = "
@@ -475,7 +476,8 @@ fn a_name_that_three_machines_share_invents_no_correction_of_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let input = folder.path().join("traces.binpb");
     fs::write(&input, bytes).unwrap();
-    let settings = settings(&[input], &folder.path().join("out"), &[Write::Parquet]);
+    let mut settings = settings(&[input], &folder.path().join("out"), &[Write::Parquet]);
+    settings.clock_keys = vec!["host.name".to_owned()];
     let outcome = unskew::run::fix(&settings, &mut std::io::empty(), |_| {}).unwrap();
     assert!(outcome.summary.findings.contains_key("negative_cycle"));
     for row in outcome.clocks.iter().filter(|row| row.state == "corrected") {

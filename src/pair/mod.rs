@@ -4,8 +4,10 @@
 //! only *server start ≥ client start* is safe everywhere; everything else depends on kinds, status and δ
 //! (ESTIMATOR.md, facts 3 and 4). No order of the input matters.
 
+mod processes;
 mod quantum;
 
+pub use processes::between_processes;
 use quantum::{Start, quanta};
 
 use std::cmp::Reverse;
@@ -413,17 +415,8 @@ impl Tree<'_> {
         });
         // A receive span may have begun to poll long before the publish; only its end follows it.
         let polls = kind == EdgeKind::Message && !to.head.facts.processes_message;
-        Exchange {
-            id: exchange_id(&to.head, &from.head),
-            link: Link { client: from.clock, server: to.clock, class: place as u32 },
-            request_sent: from.head.start,
-            request_received: if polls { to.head.end } else { to.head.start },
-            response_sent: to.head.end,
-            response_received: from.head.end,
-            client_quantum_ns: 1,
-            server_quantum_ns: 1,
-            counts: Use::Neither,
-        }
+        let exchange = readings(from, to, Link { client: from.clock, server: to.clock, class: place as u32 });
+        Exchange { request_received: if polls { to.head.end } else { to.head.start }, ..exchange }
     }
 
     /// Links of messaging consumers to what they consume.
@@ -457,6 +450,21 @@ impl Tree<'_> {
             }
         }
         Found { edges, classes, ..Found::default() }
+    }
+}
+
+/// The four times of a call; what they count for is not looked at.
+fn readings(from: &Paired, to: &Paired, link: Link) -> Exchange {
+    Exchange {
+        id: exchange_id(&to.head, &from.head),
+        link,
+        request_sent: from.head.start,
+        request_received: to.head.start,
+        response_sent: to.head.end,
+        response_received: from.head.end,
+        client_quantum_ns: 1,
+        server_quantum_ns: 1,
+        counts: Use::Neither,
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod columns;
 mod findings;
+mod keys;
 mod load;
 mod skew;
 mod summary;
@@ -11,6 +12,7 @@ mod traces;
 mod verdict;
 
 pub use findings::{Finding, LinkCounts, Tally, is_inverted, of_contradictions, of_edges, of_oddities, of_times};
+pub use keys::{OnKey, of_alike, of_shared};
 pub use load::load;
 pub use skew::{ClockRow, Skew, clock_rows, exchanges, tables};
 pub use summary::{FileSummary, Summary};

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 
 use super::findings::{Finding, LinkCounts};
+use super::keys::OnKey;
 use super::table::{Metadata, Table};
 use super::verdict::{Heard, advice, verdict};
-use crate::clock::{CallClass, Clock, ClockMap, ClockModel, ClockState, Knot, Link, LocalTime};
+use crate::clock::{CallClass, Clock, ClockId, ClockMap, ClockModel, ClockState, Knot, Link, LocalTime};
 use crate::estimate::LinkEstimate;
 use crate::pair::Edge;
 use crate::span::Protocol;
@@ -37,6 +38,8 @@ pub struct Skew<'a> {
     pub links: &'a BTreeMap<Link, LinkCounts>,
     pub estimates: &'a [LinkEstimate],
     pub findings: &'a [Finding],
+    /// What is said of clocks' keys.
+    pub keys: &'a [OnKey],
     /// Service of each distinct resource.
     pub services: &'a [String],
     /// Per clock: spans, and those that moved.
@@ -94,6 +97,11 @@ pub fn clock_rows(skew: &Skew<'_>) -> Vec<ClockRow> {
             skew.in_seconds[index],
             skew.map.reference.map(|id| skew.clocks[id.0 as usize].name.as_str()),
         );
+        let of_clock = |it: &&OnKey| it.finding.clock == Some(ClockId(index as u32)) && !it.advice.is_empty();
+        for key in skew.keys.iter().filter(of_clock) {
+            let before = if row.advice.is_empty() { format!("{}: ", clock.name) } else { "; ".to_owned() };
+            row.advice += &(before + &key.advice);
+        }
         row
     };
     (0..skew.clocks.len()).map(row).collect()

@@ -2,7 +2,21 @@
 //!
 //! In come the distinct resources of a dump, out goes one clock per resource (or one per trace, for browsers). Too fine
 //! a key only costs statistics, too coarse a one mixes clocks; so a value that two machines carry is no key, and
-//! resources that share a trusted value are merged.
+//! resources that share a trusted value are merged. Where times show that one key hides several clocks all the same
+//! (`apart`), its parts are told apart by a finer attribute (`doctor`); where several keys go as one clock (`alike`), that
+//! is told, and nothing merged.
+
+mod alike;
+mod apart;
+mod doctor;
+mod mixed;
+mod sights;
+
+pub use alike::{Alike, alike};
+pub use apart::Distance;
+pub use doctor::{Remedy, Shared, examine, treat};
+pub use mixed::Mixed;
+pub use sights::Call;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -94,9 +108,27 @@ fn is_sandboxed(attributes: &Attributes) -> bool {
 /// One clock per resource. `keys` is the user's own choice: comma-separated attributes or templates
 /// (`{k8s.cluster.name}/{k8s.node.name}`), tried in order; where none applies the rules do.
 pub fn identify(resources: &[Attributes], keys: &[String]) -> Identity {
+    identified(resources, keys, &BTreeMap::new())
+}
+
+/// What a resource's clock is known by, where the rules' own key hides several clocks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    pub rule: String,
+    pub key: String,
+    pub name: String,
+}
+
+/// `parts` are known by something else than the rules say.
+fn identified(resources: &[Attributes], keys: &[String], parts: &BTreeMap<u32, Part>) -> Identity {
     let untrusted = contradictions(resources);
-    let tokens: Vec<Vec<(String, String, bool)>> =
-        resources.iter().map(|attributes| tokens(attributes, keys, &untrusted)).collect();
+    let tokens: Vec<Vec<(String, String, bool)>> = (0u32..)
+        .zip(resources)
+        .map(|(resource, attributes)| match parts.get(&resource) {
+            Some(part) => vec![(part.rule.clone(), part.key.clone(), true)],
+            None => tokens(attributes, keys, &untrusted),
+        })
+        .collect();
 
     // Resources that share a merging value are one clock; its key is the best that any of them has.
     let mut holder: BTreeMap<(&str, &str), usize> = BTreeMap::new();
@@ -153,7 +185,9 @@ pub fn identify(resources: &[Attributes], keys: &[String]) -> Identity {
         let untrusted = matches!(rule.as_str(), "service.name" | "none" | PER_TRACE);
         let nodes = collect("k8s.node.name");
         let hosts = collect("host.name");
+        let part = members.first().and_then(|member| parts.get(&(*member as u32)));
         let name = match (hosts.as_slice(), nodes.as_slice()) {
+            _ if part.is_some() => part.map_or_else(String::new, |part| part.name.clone()),
             _ if rule == PER_TRACE => key.clone(),
             ([host], _) if !is_junk(host) => host.clone(),
             (_, [node]) if !is_junk(node) => node.clone(),
@@ -276,7 +310,7 @@ pub fn trace_clock_name(service: &str, trace: TraceId) -> String {
 mod tests {
     use super::*;
 
-    fn resource(text: &str) -> Attributes {
+    pub(super) fn resource(text: &str) -> Attributes {
         text.split_whitespace()
             .map(|pair| pair.split_once('=').expect("key=value"))
             .map(|(key, value)| (key.to_owned(), value.to_owned()))
