@@ -5,14 +5,14 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use crate::clock::{Clock, ClockId, ClockMap, ClockState, LocalTime, Use};
-use crate::correct::{self, Awaited, Corrected, EndHabit, Order, Recorded, Sides};
+use crate::clock::{Clock, ClockId, ClockState, LocalTime, Use};
+use crate::correct::Corrected;
 use crate::dump::{Dump, DumpSpan};
 use crate::estimate::{self, Estimate, Evidence};
 use crate::fix::{self, FileRead, Outputs, Reading, Written};
 use crate::identity::{self, Call, Identity, Shared};
 use crate::io::{self, Input};
-use crate::pair::{self, EdgeKind, Paired, Pairing, Standing};
+use crate::pair::{self, Edge, Paired, Pairing, Standing};
 use crate::report::{self, ClockRow, FileSummary, Finding, Metadata, OnKey, Skew, Summary, Tally};
 use crate::settings::{Fix, Write};
 
@@ -46,8 +46,8 @@ pub fn fix(settings: &Fix, stdin: &mut dyn std::io::Read, mut progress: impl FnM
 
     let evidence = evidence(&identity, &pairing);
     let mut estimate = estimate::clocks(&evidence, &reach(&spans, &identity), &estimate_settings(settings, reference));
-    let corrected = corrected(settings, &dump, &spans, &pairing, &estimate.map);
-    count_straddling(&mut estimate.map, &spans, &corrected);
+    let corrected = fix::corrected(settings, &dump, &spans, &pairing, &estimate.map);
+    fix::count_straddling(&mut estimate.map, &spans, &corrected);
 
     let stage = io::Stage::begin(&settings.out, settings.force).map_err(usage)?;
     let known = Known { dump, identity, shared, spans, pairing, estimate, corrected };
@@ -217,75 +217,6 @@ fn reach(spans: &[Paired], identity: &Identity) -> Vec<Option<(LocalTime, LocalT
     reach
 }
 
-fn habits(dump: &Dump) -> Vec<EndHabit> {
-    dump.attribute("telemetry.sdk.language").iter().map(|name| EndHabit::of_language(Some(name))).collect()
-}
-
-fn corrected(settings: &Fix, dump: &Dump, spans: &[Paired], pairing: &Pairing, map: &ClockMap) -> Vec<Corrected> {
-    let habits = habits(dump);
-    let recorded =
-        |span: &Paired| Recorded { start: span.head.start, end: span.head.end, ends: habits[span.resource as usize] };
-    let recorded: Vec<Recorded> = spans.iter().map(recorded).collect();
-    let clocks: Vec<ClockId> = spans.iter().map(|span| span.clock).collect();
-    let sides = correct::sides(&recorded, &clocks, &pairing.parents, map);
-    let one = |((span, clock), sides): ((&Recorded, &ClockId), &Sides)| correct::span(*span, map.model(*clock), *sides);
-    let mut corrected: Vec<Corrected> = recorded.iter().zip(&clocks).zip(&sides).map(one).collect();
-    correct::recover(&recorded, &mut corrected, &awaited(pairing, map));
-    for (span, before) in &dump.corrected_before {
-        corrected[*span as usize] = *before;
-    }
-    if settings.enforce_causality {
-        let is_broken = |span: &Paired| span.head.start.is_broken() || span.head.end.is_broken();
-        let fixed = |span: u32| dump.spans[span as usize].marked || is_broken(&spans[span as usize]);
-        correct::nudge(&mut corrected, &orders(spans, pairing, map), fixed);
-    }
-    // A copy has no parent of its own; it goes where the span goes that stands for it.
-    pairing.copies.iter().for_each(|&(copy, of)| corrected[copy as usize] = corrected[of as usize]);
-    corrected
-}
-
-/// What each span and its parent must be to each other, where they can be compared.
-fn orders(spans: &[Paired], pairing: &Pairing, map: &ClockMap) -> Vec<Option<(u32, Order)>> {
-    let clock = |span: u32| spans[span as usize].clock;
-    let along = |(child, parent): (u32, &Option<u32>)| {
-        parent.filter(|&parent| clock(parent) == clock(child)).map(|parent| (parent, Order::Along))
-    };
-    let mut orders: Vec<_> = (0u32..).zip(&pairing.parents).map(along).collect();
-    for edge in pairing.edges.iter().filter(|edge| pairing.parents[edge.child as usize] == Some(edge.parent)) {
-        let comparable = map.model(clock(edge.parent)).group == map.model(clock(edge.child)).group;
-        let order = match (edge.exchange.counts, edge.kind) {
-            (Use::Neither, _) => None,
-            (Use::TwoSided, EdgeKind::Call) => Some(Order::Within),
-            (_, EdgeKind::Message) if edge.exchange.request_received == edge.exchange.response_sent => {
-                Some(Order::EndsAfter)
-            }
-            _ => Some(Order::After),
-        };
-        orders[edge.child as usize] = order.filter(|_| comparable).map(|order| (edge.parent, order));
-    }
-    orders
-}
-
-/// Calls whose client waited for the response, between clocks that can be compared.
-fn awaited(pairing: &Pairing, map: &ClockMap) -> Vec<Awaited> {
-    let group = |clock: ClockId| map.model(clock).group;
-    let edges = pairing.edges.iter().filter(|edge| edge.exchange.counts == Use::TwoSided);
-    edges
-        .map(|edge| Awaited { parent: edge.parent, child: edge.child, link: edge.exchange.link })
-        .filter(|call| group(call.link.client) == group(call.link.server))
-        .collect()
-}
-
-/// Spans that began before a step of their clock and ended after it.
-fn count_straddling(map: &mut ClockMap, spans: &[Paired], corrected: &[Corrected]) {
-    for (span, corrected) in spans.iter().zip(corrected).filter(|(span, _)| span.standing != Standing::Duplicate) {
-        for step in &mut map.models[span.clock.0 as usize].steps {
-            let at = step.at.nanos();
-            step.spans_straddling += i64::from(corrected.start < at && at < corrected.end);
-        }
-    }
-}
-
 fn problems(found: &io::Inputs, files: &[FileRead], unwritten: Vec<(usize, String)>) -> Vec<(FileSummary, bool)> {
     let name = |input: &Input| if input.is_stdin() { "-".to_owned() } else { input.target.display().to_string() };
     let missing = found.problems.iter().map(|problem| {
@@ -324,7 +255,7 @@ impl Known {
             marked: &marked,
             names: &self.identity.clocks.iter().map(|clock| clock.name.as_str().into()).collect::<Vec<_>>(),
             map: &self.estimate.map,
-            habits: &habits(&self.dump),
+            habits: &fix::habits(&self.dump),
             enforced: settings.enforce_causality,
         };
         fix::write(inputs, files, known, &outputs(settings, folder), metadata, progress)
@@ -409,8 +340,8 @@ impl Known {
 
     fn write_exchanges(&self, folder: &Path, skew: &Skew<'_>, metadata: &Metadata) -> Result<()> {
         let head = |index: u32| &self.spans[index as usize].head;
-        let ids = |edge: &pair::Edge| (head(edge.child).trace.0, head(edge.parent).span.0, head(edge.child).span.0);
-        let use_of = |edge: &pair::Edge| match (edge.exchange.counts, edge.reason) {
+        let ids = |edge: &Edge| (head(edge.child).trace.0, head(edge.parent).span.0, head(edge.child).span.0);
+        let use_of = |edge: &Edge| match (edge.exchange.counts, edge.reason) {
             (Use::TwoSided, _) if self.estimate.set_aside.contains(&edge.exchange.id) => {
                 "no: it implies a negative delay, or nobody waited".to_owned()
             }

@@ -1,5 +1,8 @@
 //! What is known of a clock: its offset over its own time, piecewise linear.
 
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
 use super::{ClockId, LocalTime, ReferenceTime};
 
 /// Who a clock is.
@@ -194,5 +197,14 @@ impl ClockMap {
     /// The model of one clock.
     pub fn model(&self, clock: ClockId) -> &ClockModel {
         &self.models[clock.0 as usize]
+    }
+
+    /// The group of the reference; without one, of the most clocks, and of equals the first.
+    pub fn home(&self) -> Option<u32> {
+        let mut sizes: BTreeMap<u32, usize> = BTreeMap::new();
+        let known = self.models.iter().filter(|model| model.state != ClockState::NoEvidence);
+        known.for_each(|model| *sizes.entry(model.group).or_default() += 1);
+        let largest = sizes.into_iter().max_by_key(|&(group, size)| (size, Reverse(group)));
+        self.reference.map(|clock| self.model(clock).group).or(largest.map(|(group, _)| group))
     }
 }

@@ -3,10 +3,12 @@
 //! In come what the clock's model says and how the SDK stamped the end; out go new times, by how much and how sure.
 //! Within a segment all spans move alike, so the order of events on one clock never changes.
 
+mod fallback;
 mod nudge;
 mod recover;
 mod sides;
 
+pub use fallback::{Call, Ground, fall_back};
 pub use nudge::{Order, nudge};
 pub use recover::{Awaited, recover};
 pub use sides::{Sides, sides};
@@ -42,6 +44,8 @@ pub enum Correction {
     NoEvidence,
     Capped,
     Recovered,
+    /// By what the span's own trace says, as its clock has no model.
+    TraceFallback,
 }
 
 impl Correction {
@@ -54,12 +58,13 @@ impl Correction {
             Self::NoEvidence => "no_evidence",
             Self::Capped => "capped",
             Self::Recovered => "recovered",
+            Self::TraceFallback => "trace_fallback",
         }
     }
 
     /// The correction that a mark names; what we do not know was a move of some kind.
     pub fn of_name(name: &str) -> Self {
-        [Self::Reference, Self::WithinUncertainty, Self::NoEvidence, Self::Capped, Self::Recovered]
+        [Self::Reference, Self::WithinUncertainty, Self::NoEvidence, Self::Capped, Self::Recovered, Self::TraceFallback]
             .into_iter()
             .find(|known| known.name() == name)
             .unwrap_or(Self::Moved)
@@ -170,6 +175,9 @@ pub fn event(time: LocalTime, recorded: Recorded, corrected: &Corrected, model: 
                 EndHabit::Wall => segment.offset_at(time),
             };
             told(time.plus(corrected.nudge_ns.saturating_sub(offset_ns)).nanos()).unwrap_or(time.nanos())
+        }
+        None if corrected.correction == Correction::TraceFallback => {
+            told(time.plus(-corrected.offset_ns).nanos()).unwrap_or(time.nanos())
         }
         None => told(time.plus(corrected.nudge_ns).nanos()).unwrap_or(time.nanos()),
     }

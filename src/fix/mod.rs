@@ -1,8 +1,11 @@
-//! The two passes of `fix` over its input: heads first, then, the clocks known, every span once more.
+//! The two passes of `fix` over its input: heads first, then, the clocks known, every span once more; and what goes on
+//! between them, span by span.
 
+mod place;
 mod read;
 mod write;
 
+pub use place::{corrected, count_straddling, habits};
 pub use read::{FileRead, Reading, read};
 pub use write::{Outputs, Written, write};
 

@@ -26,7 +26,9 @@ pub(super) fn verdict(row: &ClockRow, clock: &Clock, model: &ClockModel, heard: 
     let bound = ErrorBound::ns(row.uncertainty_ns.unwrap_or(0));
     match model.state {
         ClockState::Reference => "the reference".to_owned(),
-        ClockState::NoEvidence if clock.untrusted => "its key may hide several clocks: left alone".to_owned(),
+        ClockState::NoEvidence if clock.untrusted => {
+            "its key may hide several clocks: left alone, but where a trace's own calls say that it is off".to_owned()
+        }
         ClockState::NoEvidence => match between(model) {
             Some(between) => format!("{}, {between}: left alone", heard.words()),
             None => "no round trip ties it to another clock: left alone".to_owned(),
