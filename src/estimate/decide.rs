@@ -107,6 +107,9 @@ pub(super) fn decide(
     let large = |part: &Part| size(part) > to_stay;
     let decided: Vec<Vec<bool>> = table.clocks.iter().map(|parts| parts.iter().map(large).collect()).collect();
     table.admit(&free_table);
+    if well_kept && 2 * moved.iter().filter(|moved| **moved).count() <= movable_clocks().count() {
+        table.shrink(&free_table, &movable);
+    }
     let witnesses = Witnesses::of(&solved, clocks);
     let models = (0..clocks)
         .map(|clock| {
