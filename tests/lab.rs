@@ -136,6 +136,22 @@ fn drifting_clocks_are_followed() {
     check("excess inversions", score.corrected.inversions.excess as f64, 5.0);
 }
 
+/// A clock's error, at half of its spans or more, is within the bound that it is told with.
+#[test]
+fn nine_of_ten_recorded_clocks_are_within_their_bound() {
+    let (mut within, mut all, mut told) = (0, 0, Vec::new());
+    for scenario in ["s1", "s2", "s3"] {
+        let fixed = protobuf(scenario);
+        for clock in fixed.score(&truth(scenario)).clocks.iter().filter(|clock| clock.clock != "lg-1") {
+            let bound_ns = fixed.clock(&clock.clock).uncertainty_ns.unwrap() as f64;
+            all += 1;
+            within += usize::from(clock.error.p50_ns <= bound_ns);
+            told.push(format!("{scenario} {}: {} ± {bound_ns}", clock.clock, clock.error.p50_ns));
+        }
+    }
+    assert!(all == 27 && 10 * within >= 9 * all, "{within} of {all}: {told:?}");
+}
+
 /// When a host's clock was set, ns of true time since the traffic began, and by how much.
 const SET: [(&str, f64, f64); 3] = [("web-2", 60e9, 40e6), ("pay-1", 96e9, -87e6), ("cat-2", 132e9, 1_200e6)];
 
