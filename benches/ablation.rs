@@ -130,12 +130,13 @@ fn build(name: &str, replaced: &BTreeMap<PathBuf, String>) -> PathBuf {
     for (path, text) in replaced {
         fs::write(package.join(path), text).unwrap();
     }
-    run(Command::new(env!("CARGO"))
-        .args(["build", "--release", "--locked", "--bin", "unskew", "--target-dir"])
-        .arg(work().join("target"))
-        .env("CARGO_INCREMENTAL", "1")
-        .env("CARGO_PROFILE_RELEASE_DEBUG", "false")
-        .current_dir(&package));
+    let mut cargo = Command::new(env!("CARGO"));
+    // What the outer cargo says of this package would have some dependencies built anew.
+    let outer =
+        std::env::vars().map(|(name, _)| name).filter(|name| name.starts_with("CARGO_") && name != "CARGO_HOME");
+    outer.for_each(|name| drop(cargo.env_remove(name)));
+    cargo.args(["build", "--release", "--locked", "--bin", "unskew", "--target-dir"]).arg(work().join("target"));
+    run(cargo.env("CARGO_PROFILE_RELEASE_DEBUG", "false").current_dir(&package));
     let program = work().join("programs").join(name);
     fs::create_dir_all(program.parent().unwrap()).unwrap();
     fs::copy(work().join("target/release/unskew"), &program).unwrap();
@@ -188,27 +189,34 @@ impl Fleets {
         self.seeds.clone().into_par_iter().map(score).collect()
     }
 
-    fn row(&mut self, ingredient: &Ingredient, program: &Path, shown: &Shown) -> String {
-        let &Shown { scenario, figure } = shown;
+    /// Rows of the table, one for each figure.
+    fn compare(&mut self, ingredient: &Ingredient, program: &Path, shown: &Shown) -> Vec<String> {
+        let scenario = shown.scenario;
         if !self.known.contains_key(scenario) {
             self.known.insert(scenario, self.measure(&self.unchanged, scenario));
         }
-        let of = |scores: &[Value]| scores.iter().map(|score| figure.of(score)).collect::<Vec<f64>>();
-        let (with, without) = (of(&self.known[scenario]), of(&self.measure(program, scenario)));
-        let worse: Vec<f64> = with.iter().zip(&without).map(|(&with, &without)| figure.worse(with, without)).collect();
-        let [least, median, most] = spread_out(&worse).map(|worse| figure.text_of_worse(worse));
-        let cells = [
-            ingredient.name.to_owned(),
-            ingredient.instead.to_owned(),
-            scenario.to_owned(),
-            figure.name().to_owned(),
-            format!("{:.1}", spread_out(&with)[1]),
-            format!("{:.1}", spread_out(&without)[1]),
-            format!("{least}, {median}, {most}"),
-            over_spread(&worse),
-        ];
-        cells.iter().fold(String::from("|"), |line, cell| line + " " + cell + " |")
+        let without = self.measure(program, scenario);
+        let row = |figure: &Figure| row(ingredient, scenario, *figure, &self.known[scenario], &without);
+        shown.figures.iter().map(row).collect()
     }
+}
+
+fn row(ingredient: &Ingredient, scenario: &str, figure: Figure, with: &[Value], without: &[Value]) -> String {
+    let of = |scores: &[Value]| scores.iter().map(|score| figure.of(score)).collect::<Vec<f64>>();
+    let (with, without) = (of(with), of(without));
+    let worse: Vec<f64> = with.iter().zip(&without).map(|(&with, &without)| figure.worse(with, without)).collect();
+    let [least, median, most] = spread_out(&worse).map(|worse| figure.text_of_worse(worse));
+    let cells = [
+        ingredient.name.to_owned(),
+        ingredient.instead.to_owned(),
+        scenario.to_owned(),
+        figure.name().to_owned(),
+        format!("{:.1}", spread_out(&with)[1]),
+        format!("{:.1}", spread_out(&without)[1]),
+        format!("{least}, {median}, {most}"),
+        over_spread(&worse),
+    ];
+    cells.iter().fold(String::from("|"), |line, cell| line + " " + cell + " |")
 }
 
 /// Least, median, largest.
@@ -251,7 +259,7 @@ fn main() {
     for (ingredient, replaced) in chosen {
         let program = build(ingredient.name, &replaced);
         for shown in ingredient.shown {
-            println!("{}", fleets.row(ingredient, &program, shown));
+            fleets.compare(ingredient, &program, shown).iter().for_each(|row| println!("{row}"));
         }
     }
 }
