@@ -132,9 +132,9 @@ fn build(name: &str, replaced: &BTreeMap<PathBuf, String>) -> PathBuf {
     }
     let mut cargo = Command::new(env!("CARGO"));
     // What the outer cargo says of this package would have some dependencies built anew.
-    let outer =
-        std::env::vars().map(|(name, _)| name).filter(|name| name.starts_with("CARGO_") && name != "CARGO_HOME");
-    outer.for_each(|name| drop(cargo.env_remove(name)));
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("CARGO_") && name != "CARGO_HOME") {
+        cargo.env_remove(name);
+    }
     cargo.args(["build", "--release", "--locked", "--bin", "unskew", "--target-dir"]).arg(work().join("target"));
     run(cargo.env("CARGO_PROFILE_RELEASE_DEBUG", "false").current_dir(&package));
     let program = work().join("programs").join(name);
