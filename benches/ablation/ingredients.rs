@@ -1,0 +1,244 @@
+//! The ingredients: what is taken out of the source, what stands in its place, and where that ought to show.
+
+/// A figure of a score; of all of them, less is better.
+#[derive(Clone, Copy)]
+pub enum Figure {
+    P95,
+    P99,
+    /// How wide the stated 95 % interval is.
+    Interval,
+    /// How often it misses the truth.
+    Missed,
+    Inverted,
+}
+use Figure::*;
+
+pub struct Shown {
+    pub scenario: &'static str,
+    pub figures: &'static [Figure],
+}
+
+pub struct Ingredient {
+    pub name: &'static str,
+    /// What is done in its place.
+    pub instead: &'static str,
+    /// File below `src/estimate`, its text, and the text in its place.
+    pub replace: &'static [(&'static str, &'static str, &'static str)],
+    pub shown: &'static [Shown],
+}
+
+const fn of(scenario: &'static str, figures: &'static [Figure]) -> Shown {
+    Shown { scenario, figures }
+}
+
+pub const INGREDIENTS: &[Ingredient] = &[
+    Ingredient {
+        name: "alignment",
+        instead: "first offsets from the quickest call of a pair, not the median of the quicker half",
+        replace: &[("align.rs", "calls.truncate(calls.len().div_ceil(2));", "calls.truncate(1);")],
+        shown: &[of("hostile_even", &[P95])],
+    },
+    Ingredient {
+        name: "jumps",
+        instead: "jumps of seconds are not taken off beforehand",
+        replace: &[("align.rs", "jumps::find(&mut alignment, readings, anchored);", "let _ = jumps::find;")],
+        shown: &[of("jumps", &[P95])],
+    },
+    Ingredient {
+        name: "asymmetry",
+        instead: "every link taken to be symmetric to a microsecond",
+        replace: &[("fit.rs", "const ASYMMETRY: f64 = 0.15;", "const ASYMMETRY: f64 = 1e-6;")],
+        shown: &[of("const", &[Missed, P95])],
+    },
+    Ingredient {
+        name: "asymmetry_within",
+        instead: "calls without a client span no more asymmetric than others",
+        replace: &[("fit.rs", "const ASYMMETRY_WITHIN: f64 = 0.58;", "const ASYMMETRY_WITHIN: f64 = ASYMMETRY;")],
+        shown: &[of("hostile", &[Missed, P95])],
+    },
+    Ingredient {
+        name: "routes",
+        instead: "an asymmetry for every protocol",
+        replace: &[(
+            "routes.rs",
+            "of_pair.chunk_by(alike)",
+            "of_pair.chunk_by(|left, right| alike(left, right) && false)",
+        )],
+        shown: &[of("const", &[Missed]), of("drift", &[Missed, Interval])],
+    },
+    Ingredient {
+        name: "low_delay",
+        instead: "the least δ of a route, not its 15 % quantile",
+        replace: &[("rows.rs", "const LOW_DELAY: f64 = 0.15;", "const LOW_DELAY: f64 = 0.0;")],
+        shown: &[of("hostile", &[P95]), of("hostile_even", &[P95])],
+    },
+    Ingredient {
+        name: "waited_for",
+        instead: "every response counts",
+        replace: &[(
+            "rows.rs",
+            "(o.delay() >= 0.0 && o.delay() >= EARLY * scales[o.route as usize].delay)",
+            "(scales.len() < o.route as usize || o.delay() < EARLY || o.delay() >= EARLY)",
+        )],
+        shown: &[of("hostile", &[P95]), of("hostile_even", &[P95])],
+    },
+    Ingredient {
+        name: "early",
+        instead: "every response with a δ above zero counts",
+        replace: &[("rows.rs", "const EARLY: f64 = 0.6;", "const EARLY: f64 = 0.0;")],
+        shown: &[of("hostile", &[P95]), of("hostile_even", &[P95])],
+    },
+    Ingredient {
+        name: "guard",
+        instead: "readings that imply a negative delay count",
+        replace: &[("fit.rs", "*used &= !violated;", "*used &= !violated || violated;")],
+        shown: &[of("hostile", &[P95]), of("hostile_even", &[P95])],
+    },
+    Ingredient {
+        name: "cauchy",
+        instead: "all rows keep their weight",
+        replace: &[("fit.rs", "if pass.robust {", "if pass.robust && false {")],
+        shown: &[of("injected", &[P95]), of("hostile_even", &[P95])],
+    },
+    Ingredient {
+        name: "lending",
+        instead: "windows with one direction alone say nothing",
+        replace: &[("rows.rs", "const LENT_OVER: i64 = 3;", "const LENT_OVER: i64 = 0;")],
+        shown: &[of("sparse", &[P95]), of("few", &[P95])],
+    },
+    Ingredient {
+        name: "minima",
+        instead: "the least of n delays taken for the link's floor",
+        replace: &[(
+            "rows.rs",
+            "let residual = ((out - over_out) - (back - over_back)) / 2.0;",
+            "let residual = (out - back) / 2.0;",
+        )],
+        shown: &[of("sparse", &[P95]), of("symmetric", &[P95])],
+    },
+    Ingredient {
+        name: "excess",
+        instead: "a slow pair of minima as sure as a quick one",
+        replace: &[("rows.rs", "+ excess * excess / 3.0", "+ 0.0 * excess")],
+        shown: &[of("symmetric", &[P95]), of("sparse", &[P95])],
+    },
+    Ingredient {
+        name: "floored",
+        instead: "floored readings averaged",
+        replace: &[("rows.rs", "if exact { together(", "if exact && false { together(")],
+        shown: &[of("milliseconds", &[P95]), of("symmetric", &[P95])],
+    },
+    Ingredient {
+        name: "close",
+        instead: "floored readings of any δ",
+        replace: &[("rows.rs", "const CLOSE: f64 = 1.5;", "const CLOSE: f64 = 1e9;")],
+        shown: &[of("milliseconds", &[P95]), of("symmetric", &[P95])],
+    },
+    Ingredient {
+        name: "long_windows",
+        instead: "windows of five seconds to the last",
+        replace: &[
+            ("fit.rs", "window_s: 10.0, guard", "window_s: 5.0, guard"),
+            ("fit.rs", "window_s: 20.0, guard", "window_s: 5.0, guard"),
+            ("fit.rs", "window_s: 40.0, guard", "window_s: 5.0, guard"),
+        ],
+        shown: &[of("symmetric", &[P95]), of("drift", &[P95])],
+    },
+    Ingredient {
+        name: "wander",
+        instead: "a clock bends a hundred times as easily",
+        replace: &[("fit.rs", "const WANDER: f64 = 2.5e-7;", "const WANDER: f64 = 2.5e-5;")],
+        shown: &[of("sparse", &[P95]), of("symmetric", &[P95])],
+    },
+    Ingredient {
+        name: "looser",
+        instead: "the first passes as stiff as the last",
+        replace: &[("fit.rs", "const LOOSER: f64 = 5.0;", "const LOOSER: f64 = 1.0;")],
+        shown: &[of("drift", &[P95]), of("steps", &[P95])],
+    },
+    Ingredient {
+        name: "bends",
+        instead: "a bend costs in proportion to its size (Laplace)",
+        replace: &[(
+            "fit.rs",
+            "smoothness[k] = 1.0 / (bend.sqrt() * found.hypot(bend).powf(1.5));",
+            "smoothness[k] = 1.0 / (bend * found.hypot(bend));",
+        )],
+        shown: &[of("slews", &[P99]), of("sparse", &[P99]), of("symmetric", &[P95])],
+    },
+    Ingredient {
+        name: "follow",
+        instead: "a bend costs its square wherever the clock bent before",
+        replace: &[(
+            "fit.rs",
+            "smoothness[k] = 1.0 / (bend.sqrt() * found.hypot(bend).powf(1.5));",
+            "smoothness[k] = bend.powi(-2) + 0.0 * found;",
+        )],
+        shown: &[of("slews", &[P95]), of("sparse", &[P95])],
+    },
+    Ingredient {
+        name: "steps",
+        instead: "no search for steps: a curve runs through them",
+        replace: &[("fit.rs", "const SEARCHES: usize = 8;", "const SEARCHES: usize = 0;")],
+        shown: &[of("steps", &[P95, P99])],
+    },
+    Ingredient {
+        name: "bias_odds",
+        instead: "kinds of call always have a bias",
+        replace: &[("fit.rs", "const NO_BIAS_ODDS: f64 = 1.1;", "const NO_BIAS_ODDS: f64 = f64::INFINITY;")],
+        shown: &[of("symmetric", &[P95]), of("const", &[Interval])],
+    },
+    Ingredient {
+        name: "decision",
+        instead: "every clock is moved by what was found",
+        replace: &[(
+            "decide.rs",
+            "if well_kept { [DEVIATIONS, OF_95] } else { [OF_95, SEEMS_OFF] };",
+            "if well_kept { [-DEVIATIONS; 2] } else { [-OF_95; 2] };",
+        )],
+        shown: &[of("perfect", &[P95]), of("ntp", &[P95]), of("const", &[P95])],
+    },
+    Ingredient {
+        name: "agreeing",
+        instead: "all that seem right hold the others, and one in doubt stays where it was",
+        replace: &[
+            ("table.rs", "> OF_95).count() <= others().count()", "> OF_95).count() <= usize::MAX"),
+            (
+                "decide.rs",
+                "next[clock] = table.clocks[clock].iter().any(|part| size(part) > least);",
+                "next[clock] = false;",
+            ),
+        ],
+        shown: &[of("const", &[P95]), of("ephemeral", &[P95])],
+    },
+    Ingredient {
+        name: "seems_off",
+        instead: "a clock that is not surely wrong holds the others, however much it seems off",
+        replace: &[("decide.rs", "const SEEMS_OFF: f64 = 1.5;", "const SEEMS_OFF: f64 = OF_95;")],
+        shown: &[of("const", &[P95]), of("ephemeral", &[P95])],
+    },
+    Ingredient {
+        name: "mostly_taken",
+        instead: "a correction that holding others mostly took away is made all the same",
+        replace: &[("decide.rs", "&& !table.is_mostly_taken(clock, &free_table);", ";")],
+        shown: &[of("ntp", &[P95, Missed])],
+    },
+    Ingredient {
+        name: "admit",
+        instead: "intervals as if the clocks that hold others were known to be right",
+        replace: &[("decide.rs", "table.admit(&free_table);", "let _ = Table::admit;")],
+        shown: &[of("ntp", &[Missed]), of("const", &[Missed])],
+    },
+    Ingredient {
+        name: "out_of_order",
+        instead: "clocks are held whatever order that leaves calls in",
+        replace: &[("decide.rs", "if bad > 0 && bad * 100 >= all {", "if bad > all && bad * 100 >= all {")],
+        shown: &[of("ntp", &[Inverted]), of("const", &[Inverted])],
+    },
+    Ingredient {
+        name: "narrow",
+        instead: "an interval may be wider than cause before effect allows",
+        replace: &[("mod.rs", "bounds::narrow(&mut estimate.map);", "let _ = bounds::narrow;")],
+        shown: &[of("few", &[Interval]), of("sparse", &[Interval])],
+    },
+];
