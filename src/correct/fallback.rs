@@ -56,7 +56,7 @@ impl Interval {
     }
 }
 
-/// Moves the work that is surely off. Those placed in one round are ground for the next, as a trace may go
+/// Moves the work that is surely off. What is placed in one round is ground for the next, as a trace may go
 /// through several of them.
 pub fn fall_back(recorded: &[Recorded], corrected: &mut [Corrected], ground: &[Ground], calls: &[Call]) {
     let mut placed: BTreeMap<u32, (i64, i64)> = BTreeMap::new();
@@ -142,7 +142,7 @@ mod tests {
         Call { parent, child, waited: true, quanta_ns: [0, 0] }
     }
 
-    /// Spans as recorded, of which the numbered are of a work without a model; gives what is written, how far from
+    /// Spans as recorded, of which the numbered are of work without a model; gives what is written, how far from
     /// what was recorded, and how sure.
     fn check(spans: &[(i64, i64, Option<u32>)], calls: &[Call], expected: &[(i64, i64, Option<i64>)]) {
         let (mut recorded, mut corrected, mut ground) = (Vec::new(), Vec::new(), Vec::new());
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn a_work_that_is_surely_off_goes_to_the_middle_of_what_can_be() {
+    fn work_that_is_surely_off_goes_to_the_middle_of_what_can_be() {
         // 100 to 140 ahead, and the other span of the work goes along.
         check(
             &[(0, 100, None), (140, 200, Some(7)), (150, 160, Some(7))],
