@@ -290,7 +290,7 @@ impl Known {
             if span.standing != Standing::Duplicate {
                 let counts = &mut spans[span.clock.0 as usize];
                 counts.0 += 1;
-                counts.1 += i64::from(corrected.offset_ns + corrected.nudge_ns != 0 && !read.marked);
+                counts.1 += i64::from(!read.marked && corrected.offset_ns != -corrected.nudge_ns);
                 finer[span.clock.0 as usize] |= span.quantum_ns < 1_000_000_000;
             }
         }

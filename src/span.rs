@@ -174,6 +174,13 @@ pub struct SpanHead {
     pub fingerprint: u64,
 }
 
+impl SpanHead {
+    /// One of its times is missing or corrupt: never evidence, and never moved.
+    pub fn is_broken(&self) -> bool {
+        self.start.is_broken() || self.end.is_broken()
+    }
+}
+
 /// What an earlier run of ours wrote on a span that it moved (DESIGN.md, "Marks").
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Marks {

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Corrected, Correction, Recorded};
+use super::{Corrected, Correction};
 
 /// A call, by its spans' places.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +27,7 @@ pub enum Ground {
     Firm,
     /// It has none; spans with this number are one call's work.
     Loose(u32),
-    /// It says nothing here: broken times, or of a group that cannot be compared.
+    /// It says nothing here: its times are broken, or it is of a group that cannot be compared.
     None,
 }
 
@@ -49,26 +49,29 @@ impl Interval {
         if low == i64::MIN || high == i64::MAX || low > high {
             return None;
         }
-        let half = (high - low) / 2 + 1;
         let (least, most) = (low.saturating_sub(unsure), high.saturating_add(unsure));
+        let middle = low.midpoint(high);
         let is_off = least > 0 || most < 0;
-        Some(if is_off { (low + half - 1, half + unsure) } else { (0, most.max(least.saturating_neg())) })
+        // The middle is rounded.
+        let half = most.saturating_sub(middle).saturating_add(1);
+        Some(if is_off { (middle, half) } else { (0, most.max(least.saturating_neg())) })
     }
 }
 
-/// Moves the work that is surely off. What is placed in one round is ground for the next, as a trace may go
-/// through several of them.
-pub fn fall_back(recorded: &[Recorded], corrected: &mut [Corrected], ground: &[Ground], calls: &[Call]) {
+/// Moves the work that is surely off. What is placed in one round is ground for the next, as a trace may go through several
+/// such clocks.
+pub fn fall_back(corrected: &mut [Corrected], ground: &[Ground], calls: &[Call]) {
     let mut placed: BTreeMap<u32, (i64, i64)> = BTreeMap::new();
+    let mut open: Vec<&Call> = calls.iter().collect();
     loop {
+        let is_open = |span: &u32| matches!(ground[*span as usize], Ground::Loose(work) if !placed.contains_key(&work));
+        open.retain(|call| [call.parent, call.child].iter().any(is_open));
         let mut intervals: BTreeMap<u32, Interval> = BTreeMap::new();
-        for call in calls {
-            if let Some((work, told)) = told(call, recorded, corrected, ground, &placed) {
-                let interval = intervals.entry(work).or_insert(Interval::OPEN);
-                interval.low = interval.low.max(told.low);
-                interval.high = interval.high.min(told.high);
-                interval.unsure = interval.unsure.max(told.unsure);
-            }
+        for (work, told) in open.iter().filter_map(|call| told(call, corrected, ground, &placed)) {
+            let interval = intervals.entry(work).or_insert(Interval::OPEN);
+            interval.low = interval.low.max(told.low);
+            interval.high = interval.high.min(told.high);
+            interval.unsure = interval.unsure.max(told.unsure);
         }
         let found: Vec<_> =
             intervals.into_iter().filter_map(|(work, interval)| Some((work, interval.placed()?))).collect();
@@ -77,13 +80,13 @@ pub fn fall_back(recorded: &[Recorded], corrected: &mut [Corrected], ground: &[G
         }
         placed.extend(found);
     }
-    for ((recorded, corrected), ground) in recorded.iter().zip(corrected).zip(ground) {
+    for (corrected, ground) in corrected.iter_mut().zip(ground) {
         let Ground::Loose(work) = ground else { continue };
         let Some(&(offset_ns, uncertainty)) = placed.get(work).filter(|(offset_ns, _)| *offset_ns != 0) else {
             continue;
         };
         let [start, end] = [corrected.start, corrected.end].map(|time| time.saturating_sub(offset_ns));
-        if !recorded.start.is_broken() && start >= 0 && end >= 0 {
+        if start >= 0 && end >= 0 {
             let (correction, uncertainty_ns) = (Correction::TraceFallback, Some(uncertainty));
             *corrected = Corrected { start, end, offset_ns, uncertainty_ns, correction, ..*corrected };
         }
@@ -93,7 +96,6 @@ pub fn fall_back(recorded: &[Recorded], corrected: &mut [Corrected], ground: &[G
 /// What a call says of the one of its two ends that is not placed yet.
 fn told(
     call: &Call,
-    recorded: &[Recorded],
     corrected: &[Corrected],
     ground: &[Ground],
     placed: &BTreeMap<u32, (i64, i64)>,
@@ -112,8 +114,7 @@ fn told(
     };
     let unknown = |span: u32| match ground[span as usize] {
         Ground::Loose(work) if !placed.contains_key(&work) => {
-            let Recorded { start, end, .. } = recorded[span as usize];
-            (!start.is_broken() && !end.is_broken()).then_some((work, start.nanos(), end.nanos()))
+            Some((work, corrected[span as usize].start, corrected[span as usize].end))
         }
         _ => None,
     };
@@ -132,9 +133,7 @@ fn told(
 
 #[cfg(test)]
 mod tests {
-    use super::super::EndHabit;
     use super::*;
-    use crate::clock::LocalTime;
 
     const NOON: i64 = 1_700_000_000_000_000_000;
 
@@ -145,13 +144,11 @@ mod tests {
     /// Spans as recorded, of which the numbered are of work without a model; gives what is written, how far from
     /// what was recorded, and how sure.
     fn check(spans: &[(i64, i64, Option<u32>)], calls: &[Call], expected: &[(i64, i64, Option<i64>)]) {
-        let (mut recorded, mut corrected, mut ground) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut corrected, mut ground) = (Vec::new(), Vec::new());
         for &(start, end, work) in spans {
-            let [start, end] = [start, end].map(|time| LocalTime::from_nanos(NOON + time));
-            recorded.push(Recorded { start, end, ends: EndHabit::Monotonic });
             corrected.push(Corrected {
-                start: start.nanos(),
-                end: end.nanos(),
+                start: NOON + start,
+                end: NOON + end,
                 offset_ns: 0,
                 nudge_ns: 0,
                 uncertainty_ns: work.is_none().then_some(5),
@@ -160,9 +157,9 @@ mod tests {
             });
             ground.push(work.map_or(Ground::Firm, Ground::Loose));
         }
-        fall_back(&recorded, &mut corrected, &ground, calls);
-        for (recorded, corrected) in recorded.iter().zip(&corrected) {
-            assert_eq!(recorded.start.nanos() - corrected.offset_ns, corrected.start);
+        fall_back(&mut corrected, &ground, calls);
+        for ((start, ..), corrected) in spans.iter().zip(&corrected) {
+            assert_eq!(NOON + start - corrected.offset_ns, corrected.start);
             assert_eq!(corrected.correction == Correction::TraceFallback, corrected.offset_ns != 0);
         }
         let found: Vec<_> = corrected.iter().map(|it| (it.start - NOON, it.end - NOON, it.uncertainty_ns)).collect();
@@ -190,6 +187,16 @@ mod tests {
     fn calls_that_nobody_waited_for_leave_a_side_open() {
         let alone = Call { waited: false, ..call(0, 1) };
         check(&[(0, 100, None), (-40, 20, Some(7))], &[alone], &[(0, 100, Some(5)), (-40, 20, None)]);
+    }
+
+    #[test]
+    fn times_centuries_apart_are_an_interval_like_any_other() {
+        let (early, late) = (-1_600_000_000_000_000_000, 7_400_000_000_000_000_000);
+        let spans = [(early, early + 9, None), (late, late + 9, None), (late, late, Some(7)), (early, early, Some(7))];
+        let calls = [(0, 2), (3, 1)].map(|(parent, child)| Call { waited: false, ..call(parent, child) });
+        let left = |sure| move |&(start, end, _): &(i64, i64, Option<u32>)| (start, end, sure);
+        let expected: Vec<_> = spans[..2].iter().map(left(Some(5))).chain(spans[2..].iter().map(left(None))).collect();
+        check(&spans, &calls, &expected);
     }
 
     #[test]

@@ -38,7 +38,8 @@ pub fn nudge(corrected: &mut [Corrected], parents: &[Option<(u32, Order)>], fixe
         for &(_, child, order) in children(parent) {
             if !fixed(child) {
                 let along = corrected[parent as usize].nudge_ns;
-                let by = along + needed(&corrected[parent as usize], &corrected[child as usize], along, order);
+                let needed = needed(&corrected[parent as usize], &corrected[child as usize], along, order);
+                let by = along.saturating_add(needed);
                 shift(&mut corrected[child as usize], by);
             }
             open.push(child);
@@ -67,7 +68,7 @@ fn shift(span: &mut Corrected, by: i64) {
         *span = Corrected {
             start,
             end,
-            offset_ns: span.offset_ns - by,
+            offset_ns: span.offset_ns.saturating_sub(by),
             nudge_ns: by,
             // The model says where it was; so far is it surely wrong, or the model.
             uncertainty_ns: span.uncertainty_ns.map(|unsure| unsure.saturating_add(by.saturating_abs())),

@@ -111,7 +111,7 @@ const LOOSER: f64 = 5.0;
 const ROUNDS: usize = 4;
 
 /// To how much of the whole a pass solves, and how roughly before its last round, which goes on from there. At 1e-5
-/// throughout, p95 of some fleets of drifting clocks is 4 % larger; at 1e-4, 13 %.
+/// throughout, p95 of fleet `drift`, seed 507, is 121 µs instead of 118; at 1e-4, 132.
 const FINE: f64 = 1e-7;
 const ROUGH: f64 = 1e-5;
 

@@ -4,10 +4,10 @@
 
 use rayon::prelude::*;
 
-use crate::clock::{ClockId, ClockMap, ClockState, Use};
+use crate::clock::{ClockId, ClockMap, ClockState, Exchange, Use};
 use crate::correct::{self, Awaited, Call, Corrected, EndHabit, Ground, Order, Recorded, Sides};
 use crate::dump::Dump;
-use crate::pair::{Edge, EdgeKind, Paired, Pairing, Standing};
+use crate::pair::{self, Edge, EdgeKind, Paired, Pairing, Standing};
 use crate::settings::Fix;
 use crate::span::SpanKind;
 
@@ -28,14 +28,13 @@ pub fn corrected(settings: &Fix, dump: &Dump, spans: &[Paired], pairing: &Pairin
     let mut corrected: Vec<Corrected> = recorded.iter().zip(&clocks).zip(&sides).map(one).collect();
     correct::recover(&recorded, &mut corrected, &awaited(pairing, map));
     if map.models.iter().any(|model| model.state == ClockState::NoEvidence) {
-        correct::fall_back(&recorded, &mut corrected, &grounds(spans, pairing, map), &calls(spans, pairing, map));
+        correct::fall_back(&mut corrected, &grounds(spans, pairing, map), &calls(spans, pairing, map));
     }
     for (span, before) in &dump.corrected_before {
         corrected[*span as usize] = *before;
     }
     if settings.enforce_causality {
-        let is_broken = |span: &Paired| span.head.start.is_broken() || span.head.end.is_broken();
-        let fixed = |span: u32| dump.spans[span as usize].marked || is_broken(&spans[span as usize]);
+        let fixed = |span: u32| dump.spans[span as usize].marked || spans[span as usize].head.is_broken();
         correct::nudge(&mut corrected, &orders(spans, pairing, map), fixed);
     }
     // A copy has no parent of its own; it goes where the span goes that stands for it.
@@ -47,12 +46,11 @@ pub fn corrected(settings: &Fix, dump: &Dump, spans: &[Paired], pairing: &Pairin
 /// span that took it, as the next call may have gone to another machine of the same name.
 fn grounds(spans: &[Paired], pairing: &Pairing, map: &ClockMap) -> Vec<Ground> {
     let home = map.home();
-    let is_broken = |span: &Paired| span.head.start.is_broken() || span.head.end.is_broken();
     let ground = |index: u32| {
         let span = &spans[index as usize];
         let model = map.model(span.clock);
         match model.state {
-            _ if is_broken(span) => Ground::None,
+            _ if span.head.is_broken() => Ground::None,
             ClockState::NoEvidence => Ground::Loose(taken_by(index, spans, pairing)),
             ClockState::Capped => Ground::None,
             _ if Some(model.group) == home => Ground::Firm,
@@ -87,26 +85,20 @@ const DEEPEST: usize = 10_000;
 
 /// Calls that say which of two came first: between clocks, and within one that may be several.
 fn calls(spans: &[Paired], pairing: &Pairing, map: &ClockMap) -> Vec<Call> {
-    let call = |parent: u32, child: u32, waited: bool| {
-        let quantum = |span: u32| i64::from(spans[span as usize].quantum_ns) - 1;
-        Call { parent, child, waited, quanta_ns: [quantum(parent), quantum(child)] }
-    };
     let counts = |edge: &&Edge| {
         let is_own = pairing.parents[edge.child as usize] == Some(edge.parent);
         is_own && edge.kind != EdgeKind::Message && edge.exchange.counts != Use::Neither
     };
-    let across = pairing.edges.iter().filter(counts);
-    let across = across.map(|edge| call(edge.parent, edge.child, edge.exchange.counts == Use::TwoSided));
-    let within = (0u32..).zip(&pairing.parents).filter_map(|(child, parent)| {
-        let parent = (*parent)?;
-        let (from, to) = (&spans[parent as usize], &spans[child as usize]);
-        let is_call = (from.head.kind, to.head.kind) == (SpanKind::Client, SpanKind::Server);
-        let longer = from.head.end - from.head.start >= to.head.end - to.head.start;
-        let loose = map.model(to.clock).state == ClockState::NoEvidence;
-        let waited = longer && !from.head.facts.gave_up;
-        (is_call && loose && from.clock == to.clock).then(|| call(parent, child, waited))
-    });
-    across.chain(within).collect()
+    let across = pairing.edges.iter().filter(counts).map(|edge| (edge.parent, edge.child, edge.exchange));
+    let loose = |exchange: &Exchange| map.model(exchange.link.server).state == ClockState::NoEvidence;
+    let within = pair::within_clocks(spans, pairing).filter(|(.., exchange)| loose(exchange));
+    let call = |(parent, child, exchange): (u32, u32, Exchange)| Call {
+        parent,
+        child,
+        waited: exchange.counts == Use::TwoSided,
+        quanta_ns: [exchange.client_quantum_ns, exchange.server_quantum_ns].map(|quantum| i64::from(quantum) - 1),
+    };
+    across.chain(within).map(call).collect()
 }
 
 /// What each span and its parent must be to each other, where they can be compared.

@@ -7,7 +7,7 @@
 mod processes;
 mod quantum;
 
-pub use processes::between_processes;
+pub use processes::{between_processes, within_clocks};
 use quantum::{Start, quanta};
 
 use std::cmp::Reverse;
@@ -388,7 +388,7 @@ impl Tree<'_> {
         };
         let mut exchange = self.exchange(kind, from, to, classes);
         let from = &from.head;
-        if from.start == LocalTime::MAX || to.head.start == LocalTime::MAX || broken(from) || broken(&to.head) {
+        if from.start == LocalTime::MAX || to.head.start == LocalTime::MAX || from.is_broken() || to.head.is_broken() {
             (counts, reason) = (Use::Neither, Some("a time near 1970 or beyond 2262"));
         } else if counts == Use::TwoSided {
             let unanswered = from.failed && from.facts.protocol == Protocol::Http && !from.facts.has_http_status;
@@ -441,7 +441,7 @@ impl Tree<'_> {
                 });
             if let Some(&producer) = producer {
                 let (from, to) = (self.span(producer), consumer);
-                if from.clock != to.clock && !broken(&from.head) && !broken(&to.head) {
+                if from.clock != to.clock && !from.head.is_broken() && !to.head.is_broken() {
                     let exchange = self.exchange(EdgeKind::Message, from, to, &mut classes);
                     let exchange = Exchange { counts: Use::ForwardOnly, ..exchange };
                     let (parent, child, kind) = (producer, span, EdgeKind::Message);
@@ -466,11 +466,6 @@ fn readings(from: &Paired, to: &Paired, link: Link) -> Exchange {
         server_quantum_ns: 1,
         counts: Use::Neither,
     }
-}
-
-/// Missing or corrupt times are never evidence.
-fn broken(head: &SpanHead) -> bool {
-    head.start.is_broken() || head.end.is_broken()
 }
 
 #[cfg(test)]
