@@ -9,6 +9,7 @@ mod bounds;
 mod curves;
 mod decide;
 mod evidence;
+mod factors;
 mod fit;
 mod floored;
 mod jumps;
