@@ -146,6 +146,7 @@ mod tests {
             client_quantum_ns: 1,
             server_quantum_ns: 1,
             one_way: false,
+            stands_for: 1,
         }
     }
 

@@ -24,6 +24,9 @@ use crate::clock::{Bound, ClockId, ClockMap, ClockModel, Link, LocalTime};
 /// where bounds are some ms wide. The evidence's buckets are as long.
 const CELL_NS: i64 = 2_000_000_000;
 
+/// Of evidence that is rolled up, each window has at least so many.
+const CELLS: i64 = 8;
+
 /// A reading this near to a step may be on the other side of it: steps are timed to about 0.3 s amid busy traffic
 /// (ESTIMATOR.md, second prototype, 5).
 const NEAR_STEP_NS: i64 = 1_000_000_000;
@@ -52,7 +55,7 @@ pub(super) fn bound(evidence: &Evidence, unanswered: &FxHashSet<u64>, map: &mut 
         })
         .collect();
     for (place, pair) in nodes.windows(2).enumerate().filter(|(_, pair)| pair[0].stretch() == pair[1].stretch()) {
-        let most = clocks.leeway(pair[0]).between(pair[0].middle(), pair[1].middle());
+        let most = clocks.leeway(pair[0]).between(pair[0].middle, pair[1].middle);
         let place = place as u32;
         let limit = |from, to| Constraint { from, to, most, exchange: None };
         constraints.extend([limit(place, place + 1), limit(place + 1, place)]);
@@ -92,16 +95,13 @@ pub(super) fn narrow(map: &mut ClockMap) {
 struct Node {
     clock: u32,
     segment: u32,
-    cell: i64,
+    /// Local time of its middle, ns.
+    middle: i64,
 }
 
 impl Node {
     fn stretch(self) -> (u32, u32) {
         (self.clock, self.segment)
-    }
-
-    fn middle(self) -> i64 {
-        self.cell.saturating_mul(CELL_NS).saturating_add(CELL_NS / 2)
     }
 }
 
@@ -160,6 +160,7 @@ struct Clocks<'a> {
     leeways: Vec<Vec<Leeway>>,
     domains: Vec<Option<u32>>,
     at_zero: Vec<bool>,
+    cell_ns: i64,
 }
 
 impl<'a> Clocks<'a> {
@@ -172,7 +173,9 @@ impl<'a> Clocks<'a> {
         let domains = domains(evidence, map);
         let mut at_zero = vec![false; map.models.len()];
         zeros(map, &domains).into_iter().for_each(|clock| at_zero[clock as usize] = true);
-        Self { models: &map.models, leeways: map.models.iter().zip(unsure).map(leeways).collect(), domains, at_zero }
+        let leeways = map.models.iter().zip(unsure).map(leeways).collect();
+        let window_ns = evidence.rolled_up.as_ref().map_or(0, |rolled_up| rolled_up.window_ns);
+        Self { models: &map.models, leeways, domains, at_zero, cell_ns: CELL_NS.max(window_ns / CELLS) }
     }
 
     fn leeway(&self, node: Node) -> &Leeway {
@@ -241,10 +244,11 @@ impl<'a> Clocks<'a> {
             return None;
         }
         if self.at_zero[clock as usize] {
-            return Some(End { node: Node { clock, segment: 0, cell: 0 }, offset, leeway: 0, reference });
+            return Some(End { node: Node { clock, segment: 0, middle: 0 }, offset, leeway: 0, reference });
         }
-        let node = Node { clock, segment: segment as u32, cell: local.div_euclid(CELL_NS) };
-        let leeway = self.leeway(node).between(local, node.middle());
+        let middle = local.div_euclid(self.cell_ns).saturating_mul(self.cell_ns).saturating_add(self.cell_ns / 2);
+        let node = Node { clock, segment: segment as u32, middle };
+        let leeway = self.leeway(node).between(local, node.middle);
         Some(End { node, offset, leeway, reference })
     }
 
@@ -261,7 +265,7 @@ impl<'a> Clocks<'a> {
         }
         if model.segments.is_empty() {
             let bound = |node: usize| Bound {
-                local: LocalTime::from_nanos(nodes[node].middle()),
+                local: LocalTime::from_nanos(nodes[node].middle),
                 lower_ns: found.lower[node],
                 upper_ns: found.upper[node],
             };
@@ -281,8 +285,8 @@ impl<'a> Clocks<'a> {
             };
             let came = (place as usize).checked_sub(1).map_or(0, jump);
             let comes = jump(place as usize);
-            let first = nodes[own.clone()].first().map_or(i64::MAX, |node| node.middle() - CELL_NS / 2);
-            let last = nodes[own.clone()].last().map_or(i64::MIN, |node| node.middle() + CELL_NS / 2);
+            let first = nodes[own.clone()].first().map_or(i64::MAX, |node| node.middle - self.cell_ns / 2);
+            let last = nodes[own.clone()].last().map_or(i64::MIN, |node| node.middle + self.cell_ns / 2);
             for knot in &segment.knots {
                 let local = knot.local.nanos();
                 let near = beside_step(model, place as usize, local.saturating_sub(knot.offset_ns));
@@ -313,10 +317,10 @@ fn beside_step(model: &ClockModel, segment: usize, reference: i64) -> (bool, boo
 
 /// A residual's bounds between two nodes: the tighter of what each of them says.
 fn residual(own: &[Node], start: usize, found: &Ranges, leeway: &Leeway, local: i64) -> Between {
-    let after = own.partition_point(|node| node.middle() < local);
+    let after = own.partition_point(|node| node.middle < local);
     let (mut lower, mut upper): Between = (None, None);
     for place in [after.checked_sub(1), (after < own.len()).then_some(after)].into_iter().flatten() {
-        let wider = leeway.between(own[place].middle(), local);
+        let wider = leeway.between(own[place].middle, local);
         if let Some(most) = found.upper[start + place] {
             let most = most.saturating_add(wider);
             upper = Some(upper.map_or(most, |upper| upper.min(most)));

@@ -68,8 +68,13 @@ pub(super) fn decide(
     let [least, to_stay] = if well_kept { [DEVIATIONS, OF_95] } else { [OF_95, SEEMS_OFF] };
     let mut moved: Vec<bool> = (0..clocks).map(|clock| off(clock, least)).collect();
     let seems_right = |&clock: &usize| reference == Some(clock) || movable[clock] && !off(clock, SEEMS_OFF);
-    let agreeing = free_table.agreeing(&(0..clocks).filter(seems_right).collect::<Vec<_>>(), &free.alignment.groups);
-    let right: Vec<bool> = (0..clocks).map(|clock| well_kept || agreeing.contains(&clock)).collect();
+    let right: Vec<bool> = if well_kept {
+        vec![true; clocks]
+    } else {
+        let seem_right: Vec<usize> = (0..clocks).filter(seems_right).collect();
+        let agreeing = free_table.agreeing(&seem_right, &free.alignment.groups);
+        (0..clocks).map(|clock| agreeing.contains(&clock)).collect()
+    };
     // A clock is let go, or held after all, once.
     let mut released = vec![false; clocks];
     let mut solved = None;
@@ -114,7 +119,7 @@ pub(super) fn decide(
     let models = (0..clocks)
         .map(|clock| {
             let table = if moved[clock] { &table } else { &free_table };
-            let mut segments = table.segments(clock, &witnesses.places[clock]);
+            let mut segments = table.segments(clock, &witnesses.exchanges[clock]);
             let largest = segments.iter().flat_map(|s| &s.knots).map(|knot| knot.offset_ns.abs()).max().unwrap_or(0);
             let capped = moved[clock] && settings.max_correction_ns.is_some_and(|most| largest > most);
             let state = match (reference == Some(clock), tied[clock], moved[clock]) {
@@ -138,7 +143,7 @@ pub(super) fn decide(
                 segments,
                 steps: if tied[clock] { table.steps[clock].clone() } else { Vec::new() },
                 bounds: Vec::new(),
-                exchanges: witnesses.exchanges[clock].len() as u64,
+                exchanges: witnesses.exchanges[clock].last().map_or(0, |last| last.1),
                 neighbours: witnesses.neighbours[clock].len() as u32,
             }
         })
@@ -154,11 +159,12 @@ pub(super) fn decide(
             asymmetry_ns: two_sided.contains(&(index as u32)).then(|| (2.0 * solved.asymmetries[index]).round() as i64),
         })
         .collect();
-    let taken: FxHashSet<u64> =
-        solved.observations.iter().zip(&solved.used).filter(|(_, used)| **used).map(|(o, _)| o.exchange).collect();
-    let set_aside =
-        solved.observations.iter().map(|o| o.exchange).filter(|exchange| !taken.contains(exchange)).collect();
-    let unused = solved.observations.iter().zip(&solved.used).filter(|(o, used)| o.is_two_sided() && !**used);
+    let all = || solved.observations.iter().zip(&solved.used);
+    let mut set_aside: FxHashSet<u64> = all().filter(|(_, used)| !**used).map(|(o, _)| o.exchange).collect();
+    all().filter(|(_, used)| **used).for_each(|(o, _)| {
+        set_aside.remove(&o.exchange);
+    });
+    let unused = all().filter(|(o, used)| o.is_two_sided() && !**used);
     let unanswered = unused.map(|(o, _)| o.exchange).collect();
     let map = ClockMap { models, reference: settings.reference };
     Estimate { map, links, set_aside, unanswered, contradictions: Vec::new() }
@@ -174,29 +180,31 @@ fn tied(fit: &Fit, clocks: usize) -> Vec<bool> {
 /// Solves after which clocks that were held in vain are let go, at the most.
 const SOLVES: usize = 6;
 
-/// What each clock's exchanges are: their places on the grid, how many, and with whom.
+/// What each clock's exchanges are: their places on the grid, each with how many there were until then, and with whom.
 struct Witnesses {
-    places: Vec<Vec<f64>>,
-    exchanges: Vec<FxHashSet<u64>>,
+    exchanges: Vec<Vec<(f64, u64)>>,
     neighbours: Vec<FxHashSet<u32>>,
 }
 
 impl Witnesses {
     fn of(fit: &Fit, clocks: usize) -> Self {
-        let mut witnesses = Self {
-            places: vec![Vec::new(); clocks],
-            exchanges: vec![FxHashSet::default(); clocks],
-            neighbours: vec![FxHashSet::default(); clocks],
-        };
+        let mut witnesses =
+            Self { exchanges: vec![Vec::new(); clocks], neighbours: vec![FxHashSet::default(); clocks] };
         for o in fit.observations.iter().filter(|o| !o.one_way && o.is_two_sided()) {
             let ends = [(o.client, o.server, o.returned), (o.server, o.client, o.responded)];
             for (clock, other, place) in ends {
-                witnesses.places[clock as usize].push(place);
-                witnesses.exchanges[clock as usize].insert(o.exchange);
+                // Of one exchange there is one reading that stands for its response.
+                witnesses.exchanges[clock as usize].push((place, u64::from(o.stands_for)));
                 witnesses.neighbours[clock as usize].insert(other);
             }
         }
-        witnesses.places.iter_mut().for_each(|places| places.sort_unstable_by(f64::total_cmp));
+        for exchanges in &mut witnesses.exchanges {
+            exchanges.sort_unstable_by(|left, right| left.0.total_cmp(&right.0));
+            exchanges.iter_mut().fold(0, |before, (_, count)| {
+                *count += before;
+                *count
+            });
+        }
         witnesses
     }
 }

@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::rollup;
 use crate::clock::{CallClass, ClockId, Exchange, Link, LocalTime, Use};
 
 /// Kept per link, side and bucket. Four show the spacing near the minimum, from which its error follows.
@@ -38,6 +39,8 @@ pub struct Reading {
     pub server_quantum_ns: u32,
     /// The request alone counts: nobody waited for the response, so δ says nothing.
     pub one_way: bool,
+    /// The least of so many: 1, but for what rolling up left.
+    pub stands_for: u32,
 }
 
 impl Reading {
@@ -87,13 +90,37 @@ pub struct Evidence {
     pub classes: Vec<CallClass>,
     /// In order of link, side, bucket, gap and exchange; at most `KEPT` per bucket.
     pub readings: Vec<Reading>,
+    /// Where only those readings were kept that may still decide.
+    pub rolled_up: Option<RolledUp>,
+}
+
+/// What the calls of rolled up links were like.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RolledUp {
+    /// How long the windows are, ns, counted from a local time of zero.
+    pub window_ns: i64,
+    /// In order of link; one for each.
+    pub usual: Vec<Usual>,
+}
+
+/// What the calls of one link were like, ns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Usual {
+    pub link: Link,
+    /// Those with a δ that somebody waited for.
+    pub calls: u64,
+    /// A low δ: below it are 15 %.
+    pub low_delay_ns: i64,
+    /// Mean of what comes on top of the least delay, each way.
+    pub jitter_out_ns: i64,
+    pub jitter_back_ns: i64,
 }
 
 impl Evidence {
     /// What the exchanges prove. Those that count for neither side are left out.
     pub fn of(clocks: Vec<String>, classes: Vec<CallClass>, exchanges: &[Exchange]) -> Self {
         let readings = exchanges.iter().flat_map(readings).collect();
-        let mut evidence = Self { clocks, classes, readings };
+        let mut evidence = Self { clocks, classes, readings, rolled_up: None };
         evidence.settle();
         evidence
     }
@@ -104,21 +131,35 @@ impl Evidence {
         let clocks = union(&self.clocks, &other.clocks);
         let classes = union(&self.classes, &other.classes);
         let mut readings = Vec::with_capacity(self.readings.len() + other.readings.len());
+        let mut rolled_up: Option<RolledUp> = None;
         for part in [self, other] {
             let place = |key: &String| clocks.binary_search(key).unwrap_or(0) as u32;
             let clock: Vec<_> = part.clocks.iter().map(place).collect();
             let class: Vec<_> =
                 part.classes.iter().map(|class| classes.binary_search(class).unwrap_or(0) as u32).collect();
-            readings.extend(part.readings.into_iter().map(|mut reading| {
-                reading.link.client = ClockId(clock[reading.link.client.0 as usize]);
-                reading.link.server = ClockId(clock[reading.link.server.0 as usize]);
-                reading.link.class = class[reading.link.class as usize];
-                reading
-            }));
+            let named = |link: Link| Link {
+                client: ClockId(clock[link.client.0 as usize]),
+                server: ClockId(clock[link.server.0 as usize]),
+                class: class[link.class as usize],
+            };
+            readings.extend(part.readings.into_iter().map(|reading| Reading { link: named(reading.link), ..reading }));
+            if let Some(part) = part.rolled_up {
+                let all = rolled_up.get_or_insert_with(RolledUp::default);
+                all.window_ns = all.window_ns.max(part.window_ns);
+                all.usual.extend(part.usual.into_iter().map(|usual| Usual { link: named(usual.link), ..usual }));
+                all.usual.sort_unstable();
+            }
         }
-        let mut evidence = Self { clocks, classes, readings };
+        let mut evidence = Self { clocks, classes, readings, rolled_up };
         evidence.settle();
         evidence
+    }
+
+    /// As [`super::clocks`] does for itself where it must: leaves out what cannot decide at knots so far apart. Parts of
+    /// the evidence without a link in common may be rolled up before they are merged; a link's own parts may not.
+    #[must_use]
+    pub fn rolled_up(&self, window_ns: i64) -> Self {
+        rollup::roll_up(self, window_ns)
     }
 
     fn settle(&mut self) {
@@ -162,6 +203,7 @@ fn readings(exchange: &Exchange) -> impl Iterator<Item = Reading> {
         client_quantum_ns: exchange.client_quantum_ns,
         server_quantum_ns: exchange.server_quantum_ns,
         one_way: exchange.counts == Use::ForwardOnly,
+        stands_for: 1,
     };
     let coarse = exchange.client_quantum_ns.max(exchange.server_quantum_ns) > FINE_QUANTUM_NS;
     let sides: &[Side] = match (exchange.counts, coarse) {

@@ -1,10 +1,12 @@
 //! The passes: each takes the last one's model off the readings, picks minima of what is left, and solves again.
 
+use rayon::iter::{IndexedParallelIterator, IntoParallelRefIterator, IntoParallelRefMutIterator, ParallelIterator};
+
 use super::align::{Alignment, align};
 use super::curves::{Break, Curves};
-use super::evidence::{Evidence, Reading, Side};
+use super::evidence::{Evidence, Reading, RolledUp, Side};
 use super::routes::{Route, Routes};
-use super::rows::{Observation, Scale, observe, rows, scales, waited_for};
+use super::rows::{AT_ONCE, Observation, Scale, observe, rows, scales, waited_for};
 use super::solve::{Rows, System};
 use super::steps;
 use crate::clock::{ClockId, Link, LocalTime, WITHOUT_CLIENT};
@@ -45,7 +47,7 @@ impl Grid {
 }
 
 /// Knots no closer than this: a slew is a bend of seconds.
-const SPACING_S: f64 = 5.0;
+pub(super) const SPACING_S: f64 = 5.0;
 
 /// But a short dump has at least about so many of them. With three knots a step within the dump is taken for slopes: a
 /// cut of ten seconds of lab s3, p95 59.7 ms, and 52.0 as recorded.
@@ -55,7 +57,7 @@ const KNOTS: f64 = 24.0;
 const LEAST_SPACING_S: f64 = 0.25;
 
 /// Above this many unknowns knots stand further apart, so that time and memory stay in proportion to the clocks.
-const UNKNOWNS: f64 = 150_000.0;
+pub(super) const UNKNOWNS: f64 = 150_000.0;
 
 /// Nor are there more than so many for each reading: days of a few calls an hour have nothing to say of seconds.
 const PER_READING: f64 = 2.0;
@@ -140,12 +142,10 @@ pub(super) fn fit(
     let (kinds, kind_of) = kinds(evidence, &links);
 
     let protocol = |link: &Link| evidence.classes[link.class as usize].protocol.as_str();
-    let routes = Routes::of(&links, &observations, &|link| protocol(link).ends_with(WITHOUT_CLIENT));
-    for observation in &mut observations {
-        observation.route = routes.of_link[observation.link as usize];
-        observation.kind = kind_of[observation.link as usize];
-    }
-    observations.sort_by_key(|observation| observation.route);
+    let usual = evidence.rolled_up.as_ref().map(|rolled_up| rolled_up.usual.as_slice());
+    let mut routes = Routes::of(&links, &observations, usual, &|link| protocol(link).ends_with(WITHOUT_CLIENT));
+    observations.iter_mut().for_each(|observation| observation.kind = kind_of[observation.link as usize]);
+    routes.sort(&mut observations);
 
     // Steps first: breaks that a freely bending solve asks for, until it asks for no more.
     let mut breaks = jumps(&alignment, &grid);
@@ -153,7 +153,7 @@ pub(super) fn fit(
     let mut searches = 0;
     loop {
         let curves = Curves::new(&knots, breaks.clone(), kinds);
-        work = Work::new(curves, observations.len(), &grid, &routes.all);
+        work = Work::new(curves, observations.len(), &grid, evidence.rolled_up.is_some(), &routes.all);
         for pass in PASSES.iter().filter(|pass| !pass.guard) {
             work.pass(pass, &mut observations);
         }
@@ -171,7 +171,7 @@ pub(super) fn fit(
         work.ridge[biases..].fill(NO_BIAS);
         work.pass(&PASSES[PASSES.len() - 1], &mut observations);
     }
-    let errors = work.system().errors(DRAWS);
+    let errors = work.system().errors(if evidence.rolled_up.is_some() { FEW_DRAWS } else { DRAWS });
     let Work { curves, used, asymmetries: of_routes, .. } = work;
     let asymmetries = routes.of_link.iter().map(|&route| of_routes[route as usize]).collect();
     Fit { alignment, grid, curves, links, observations, used, asymmetries, errors, ranges }
@@ -193,6 +193,9 @@ fn jumps(alignment: &Alignment, grid: &Grid) -> Vec<Break> {
 /// Their number makes a deviation right to one part in eleven.
 const DRAWS: u64 = 64;
 
+/// Where there are thousands of clocks, to one part in six: draws are what takes longest there.
+const FEW_DRAWS: u64 = 16;
+
 /// Searches for steps at the most: two of one clock close together are found one after the other.
 const SEARCHES: usize = 8;
 
@@ -208,11 +211,12 @@ struct Work<'a> {
     ridge: Vec<f64>,
     bend: f64,
     spacing_ns: f64,
+    rolled_up: bool,
     routes: &'a [Route],
 }
 
 impl<'a> Work<'a> {
-    fn new(curves: Curves, observations: usize, grid: &Grid, routes: &'a [Route]) -> Self {
+    fn new(curves: Curves, observations: usize, grid: &Grid, rolled_up: bool, routes: &'a [Route]) -> Self {
         let bend = WANDER * (grid.spacing_ns / 10e9).sqrt() * grid.spacing_ns;
         let mut ridge = vec![LOOSE; curves.values.len()];
         for (ridge, found) in ridge[curves.knots()..].iter_mut().zip(&curves.breaks) {
@@ -229,6 +233,7 @@ impl<'a> Work<'a> {
             ridge,
             bend,
             spacing_ns: grid.spacing_ns,
+            rolled_up,
             routes,
             curves,
         }
@@ -246,14 +251,15 @@ impl<'a> Work<'a> {
     }
 
     fn pass(&mut self, pass: &Pass, observations: &mut [Observation]) {
-        let routes = self.routes.len();
-        observations.iter_mut().for_each(|observation| observation.locate(&self.curves, self.spacing_ns));
-        let rough = scales(routes, observations, &self.used, &self.curves);
+        let (curves, spacing_ns) = (&self.curves, self.spacing_ns);
+        let in_turns = observations.par_iter_mut().with_min_len(AT_ONCE);
+        in_turns.for_each(|observation| observation.locate(curves, spacing_ns));
+        let rough = scales(self.routes, observations, &self.used, &self.curves);
         self.used = waited_for(observations, &rough);
         if pass.guard {
             guard(observations, &mut self.used, &rough, &self.curves);
         }
-        self.scales = scales(routes, observations, &self.used, &self.curves);
+        self.scales = scales(self.routes, observations, &self.used, &self.curves);
         self.asymmetry_weights = self
             .scales
             .iter()
@@ -266,15 +272,20 @@ impl<'a> Work<'a> {
         let seconds = pass.window_s * 1e9 / self.spacing_ns.max(SPACING_S * 1e9);
         // Where many clocks or days make knots rare, shorter windows than a knot's stretch would give more rows, not more
         // places to tell apart.
-        let width = seconds.max((pass.window_s / SPACING_S).min(1.0));
-        self.rows = rows(observations, &self.used, &self.scales, &self.curves, width);
+        let width = seconds.max(if self.rolled_up { 1.0 } else { (pass.window_s / SPACING_S).min(1.0) });
+        self.rows = rows(self.routes, observations, &self.used, &self.scales, &self.curves, width);
         let weights = self.rows.weights.clone();
+        let mut iterations = 1;
         for round in 1..=ROUNDS {
+            // Where a rough solve changed nothing, no other would.
+            if iterations == 0 && round < ROUNDS {
+                continue;
+            }
             let mut values = std::mem::take(&mut self.curves.values);
             self.curves.values = vec![0.0; values.len()];
-            self.system().solve(&mut values, if round < ROUNDS { ROUGH } else { FINE });
+            iterations = self.system().solve(&mut values, if round < ROUNDS { ROUGH } else { FINE });
             self.curves.values = values;
-            self.asymmetries = self.system().asymmetries(&self.curves.values, routes);
+            self.asymmetries = self.system().asymmetries(&self.curves.values, self.routes.len());
             if pass.robust {
                 self.rows.weights = robust(&self.rows, &weights, &self.asymmetries, &self.curves.values);
             }
@@ -318,7 +329,8 @@ fn robust(rows: &Rows, weights: &[f64], asymmetries: &[f64], v: &[f64]) -> Vec<f
 
 /// A delay is never negative: readings that imply one are set aside.
 fn guard(observations: &[Observation], used: &mut [bool], scales: &[Scale], curves: &Curves) {
-    for (observation, used) in observations.iter().zip(used) {
+    let all = observations.par_iter().zip(used).with_min_len(AT_ONCE);
+    all.for_each(|(observation, used)| {
         let tolerance =
             20e3 + 0.1 * scales[observation.route as usize].delay + 3.0 * observation.floored_variance().sqrt();
         let violated = match observation.side {
@@ -327,7 +339,7 @@ fn guard(observations: &[Observation], used: &mut [bool], scales: &[Scale], curv
             Side::Both => observation.out(curves) < -tolerance || observation.back(curves) < -tolerance,
         };
         *used &= !violated;
-    }
+    });
 }
 
 fn grid(evidence: &Evidence, alignment: &Alignment, spans: &[Option<(LocalTime, LocalTime)>]) -> Grid {
@@ -350,7 +362,14 @@ fn grid(evidence: &Evidence, alignment: &Alignment, spans: &[Option<(LocalTime, 
     let sparse = (seconds * evidence.clocks.len() as f64 / unknowns).min(seconds / KNOTS);
     let spacing_s = (seconds * evidence.clocks.len() as f64 / UNKNOWNS).max(dense).max(sparse);
     // Spans may begin before the first exchange; places are never negative.
-    Grid { epoch: first.saturating_sub((STRETCH_S * 1e9) as i64), spacing_ns: spacing_s * 1e9 }
+    let epoch = first.saturating_sub((STRETCH_S * 1e9) as i64);
+    match &evidence.rolled_up {
+        // Then a window of readings is a stretch between two knots.
+        Some(RolledUp { window_ns, .. }) => {
+            Grid { epoch: epoch.div_euclid(*window_ns).saturating_mul(*window_ns), spacing_ns: *window_ns as f64 }
+        }
+        None => Grid { epoch, spacing_ns: spacing_s * 1e9 },
+    }
 }
 
 /// Spans this far outside a group's evidence do not stretch its clocks' models: their times are broken, or say nothing.

@@ -15,6 +15,7 @@ mod floored;
 mod jumps;
 mod leeway;
 mod paths;
+mod rollup;
 mod routes;
 mod rows;
 mod slews;
@@ -23,7 +24,7 @@ mod steps;
 mod table;
 
 pub use decide::{Estimate, LinkEstimate};
-pub use evidence::{Evidence, Reading, Side};
+pub use evidence::{Evidence, Reading, RolledUp, Side, Usual};
 pub use paths::Contradiction;
 
 use crate::clock::{ClockId, LocalTime};
@@ -39,6 +40,11 @@ pub struct Settings {
 /// Solves for all clocks at once. `spans` gives the first and last local time of each clock's spans, over which
 /// its model must reach; `None` for a clock with none to correct.
 pub fn clocks(evidence: &Evidence, spans: &[Option<(LocalTime, LocalTime)>], settings: &Settings) -> Estimate {
+    let rolled_up = match evidence.rolled_up {
+        Some(_) => None,
+        None => rollup::window_ns(evidence).map(|window_ns| evidence.rolled_up(window_ns)),
+    };
+    let evidence = rolled_up.as_ref().unwrap_or(evidence);
     let fit = fit::fit(evidence, spans, settings.reference, &[]);
     let mut estimate = decide::decide(evidence, spans, settings, fit);
     estimate.contradictions = bounds::bound(evidence, &estimate.unanswered, &mut estimate.map);

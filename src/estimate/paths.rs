@@ -41,8 +41,10 @@ pub(super) struct Ranges {
 pub(super) fn ranges(owners: &[u32], constraints: Vec<Constraint>, zeros: &[u32]) -> Ranges {
     let mut graph = Graph::new(owners.len(), constraints);
     let (potential, contradictions) = graph.settle(owners);
-    let upper = graph.distances(zeros, &potential, Direction::Forwards);
-    let mut lower = graph.distances(zeros, &potential, Direction::Backwards);
+    let (upper, mut lower) = rayon::join(
+        || graph.distances(zeros, &potential, Direction::Forwards),
+        || graph.distances(zeros, &potential, Direction::Backwards),
+    );
     lower.iter_mut().flatten().for_each(|distance| *distance = distance.saturating_neg());
     Ranges { lower, upper, contradictions }
 }

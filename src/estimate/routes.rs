@@ -4,8 +4,10 @@
 //! between the same clocks would count as two independent witnesses.
 
 use std::cmp::Ordering;
+use std::ops::Range;
 
-use super::rows::{LOW_DELAY, Observation, WHOLE_SECONDS, quantile};
+use super::evidence::Usual;
+use super::rows::{LOW_DELAY, Observation, Scale, WHOLE_SECONDS, quantile};
 use crate::clock::Link;
 
 pub(super) struct Routes {
@@ -14,19 +16,29 @@ pub(super) struct Routes {
     pub(super) all: Vec<Route>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Route {
+    /// Its readings, among those of all routes.
+    pub(super) observations: Range<usize>,
     /// Its calls are seen without their client span.
     pub(super) without_client: bool,
     /// By how much whole seconds may have shifted all of its calls, ns.
     pub(super) blurred: f64,
+    /// What its calls are like and how many there were, where most of their readings are no longer here.
+    pub(super) usual: Option<(Scale, f64)>,
 }
 
 /// Low delays are alike, each with the next larger one, up to this ratio.
 const ALIKE: f64 = 1.25;
 
 impl Routes {
-    pub(super) fn of(links: &[Link], observations: &[Observation], without_client: &dyn Fn(&Link) -> bool) -> Self {
+    /// With what the calls of rolled up links were like, in order of link, if they are.
+    pub(super) fn of(
+        links: &[Link],
+        observations: &[Observation],
+        usual: Option<&[Usual]>,
+        without_client: &dyn Fn(&Link) -> bool,
+    ) -> Self {
         let mut delays: Vec<Vec<f64>> = vec![Vec::new(); links.len()];
         for observation in observations.iter().filter(|o| o.is_two_sided() && o.delay() >= 0.0) {
             delays[observation.link as usize].push(observation.delay());
@@ -35,12 +47,37 @@ impl Routes {
             delays.sort_unstable_by(f64::total_cmp);
             quantile(delays, LOW_DELAY)
         };
-        let mut routes = Self::alike(links, &delays.iter_mut().map(low).collect::<Vec<_>>(), without_client);
+        let low_delays: Vec<f64> = match usual {
+            Some(usual) => usual.iter().map(|usual| usual.low_delay_ns as f64).collect(),
+            None => delays.iter_mut().map(low).collect(),
+        };
+        let mut routes = Self::alike(links, &low_delays, without_client);
+        if let Some(usual) = usual {
+            let mut order: Vec<usize> = (0..links.len()).collect();
+            order.sort_by_key(|&link| routes.of_link[link]);
+            for links in order.chunk_by(|&left, &right| routes.of_link[left] == routes.of_link[right]) {
+                let usual = links.iter().map(|&link| usual[link]);
+                routes.all[routes.of_link[links[0]] as usize].usual = Some(Scale::of(usual));
+            }
+        }
         for observation in observations.iter().filter(|o| o.floored_variance() >= WHOLE_SECONDS) {
             let blurred = &mut routes.all[routes.of_link[observation.link as usize] as usize].blurred;
             *blurred = blurred.max(observation.floored_variance().sqrt());
         }
         routes
+    }
+
+    /// Tells readings their route, and puts them in order of it.
+    pub(super) fn sort(&mut self, observations: &mut [Observation]) {
+        for observation in &mut *observations {
+            observation.route = self.of_link[observation.link as usize];
+        }
+        observations.sort_by_key(|observation| observation.route);
+        let mut start = 0;
+        for of_route in observations.chunk_by(|left, right| left.route == right.route) {
+            self.all[of_route[0].route as usize].observations = start..start + of_route.len();
+            start += of_route.len();
+        }
     }
 
     /// Routes of links that are sorted by client and server, each with its low delay.
@@ -56,7 +93,12 @@ impl Routes {
                 |&left: &usize, &right: &usize| rank(left).0 == rank(right).0 && rank(right).1 <= ALIKE * rank(left).1;
             for links in of_pair.chunk_by(alike) {
                 links.iter().for_each(|&link| routes.of_link[link] = routes.all.len() as u32);
-                routes.all.push(Route { without_client: rank(links[0]).0, blurred: 0.0 });
+                routes.all.push(Route {
+                    without_client: rank(links[0]).0,
+                    blurred: 0.0,
+                    usual: None,
+                    observations: 0..0,
+                });
             }
         }
         routes

@@ -3,11 +3,15 @@
 //! Minima are taken of residuals, never of raw gaps: with 80 ppm the raw minima of a long window sit at its two ends
 //! (ESTIMATOR.md, fact 7). Floored readings have no minima: those of a window count together.
 
+use rayon::iter::{IndexedParallelIterator, IntoParallelRefIterator, ParallelIterator};
+use rayon::slice::ParallelSlice;
+
 use super::align::Alignment;
 use super::curves::Curves;
-use super::evidence::{Reading, Side};
+use super::evidence::{Reading, Side, Usual};
 use super::fit::Grid;
 use super::floored::{Floored, together};
+use super::routes::Route;
 use super::solve::Rows;
 
 /// A reading, relative to the bases of its two clocks.
@@ -37,6 +41,8 @@ pub(super) struct Observation {
     /// What the client's clock and the server's are floored to, ns.
     pub(super) quanta: [f64; 2],
     pub(super) exchange: u64,
+    /// The least of so many.
+    pub(super) stands_for: u32,
 }
 
 impl Observation {
@@ -101,47 +107,42 @@ pub(super) fn observe(
     alignment: &Alignment,
     grid: &Grid,
 ) -> Vec<Observation> {
-    let mut link = 0;
-    readings
-        .iter()
-        .map(|reading| {
-            while links[link] != reading.link {
-                link += 1;
-            }
-            let (client, server) = (reading.link.client.0, reading.link.server.0);
-            let bases = alignment.bases_of(reading);
-            let apart = [bases[1].saturating_sub(bases[0]), bases[2].saturating_sub(bases[3])];
-            let local = [
-                grid.place(bases[0], reading.request_sent),
-                grid.place(bases[1], reading.request_received),
-                grid.place(bases[2], reading.response_sent),
-                grid.place(bases[3], reading.response_received),
-            ];
-            Observation {
-                link: link as u32,
-                route: 0,
-                kind: 0,
-                client,
-                server,
-                side: reading.side,
-                one_way: reading.one_way,
-                forward: reading.forward_ns().saturating_sub(apart[0]) as f64,
-                backward: reading.backward_ns().saturating_add(apart[1]) as f64,
-                apart: apart.map(|apart| apart as f64),
-                local,
-                sent: local[0],
-                received: local[1],
-                responded: local[2],
-                returned: local[3],
-                quanta: [f64::from(reading.client_quantum_ns), f64::from(reading.server_quantum_ns)],
-                exchange: reading.exchange,
-            }
-        })
-        .collect()
+    let observation = |reading: &Reading| {
+        let (client, server) = (reading.link.client.0, reading.link.server.0);
+        let bases = alignment.bases_of(reading);
+        let apart = [bases[1].saturating_sub(bases[0]), bases[2].saturating_sub(bases[3])];
+        let local = [
+            grid.place(bases[0], reading.request_sent),
+            grid.place(bases[1], reading.request_received),
+            grid.place(bases[2], reading.response_sent),
+            grid.place(bases[3], reading.response_received),
+        ];
+        Observation {
+            link: links.binary_search(&reading.link).unwrap_or(0) as u32,
+            route: 0,
+            kind: 0,
+            client,
+            server,
+            side: reading.side,
+            one_way: reading.one_way,
+            forward: reading.forward_ns().saturating_sub(apart[0]) as f64,
+            backward: reading.backward_ns().saturating_add(apart[1]) as f64,
+            apart: apart.map(|apart| apart as f64),
+            local,
+            sent: local[0],
+            received: local[1],
+            responded: local[2],
+            returned: local[3],
+            quanta: [f64::from(reading.client_quantum_ns), f64::from(reading.server_quantum_ns)],
+            exchange: reading.exchange,
+            stands_for: reading.stands_for,
+        }
+    };
+    readings.par_iter().with_min_len(AT_ONCE).map(observation).collect()
 }
 
 /// What the calls of one route are like, the model taken off.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Scale {
     /// A low round-trip delay, ns: robust where the least is not (ESTIMATOR.md, second prototype, 1).
     pub(super) delay: f64,
@@ -150,12 +151,28 @@ pub(super) struct Scale {
     pub(super) jitter_back: f64,
 }
 
+impl Scale {
+    /// Of links that are rolled up and take the same way, and how many calls they had.
+    pub(super) fn of(links: impl Iterator<Item = Usual> + Clone) -> (Self, f64) {
+        let calls = links.clone().map(|usual| usual.calls as f64).sum::<f64>();
+        let mean = |value: &dyn Fn(&Usual) -> i64| {
+            links.clone().map(|usual| usual.calls as f64 * value(&usual) as f64).sum::<f64>() / calls.max(1.0)
+        };
+        let scale = Self {
+            delay: mean(&|usual| usual.low_delay_ns),
+            jitter_out: mean(&|usual| usual.jitter_out_ns),
+            jitter_back: mean(&|usual| usual.jitter_back_ns),
+        };
+        (scale, calls)
+    }
+}
+
 /// The part of a route's δ that its low round-trip delay is read at; a handful of calls that nobody waited for
 /// have any δ ≥ 0, so not the least.
 pub(super) const LOW_DELAY: f64 = 0.15;
 
 /// A δ this much smaller than the route's low one belongs to a call that nobody waited for.
-const EARLY: f64 = 0.6;
+pub(super) const EARLY: f64 = 0.6;
 
 /// By how much of itself the low δ is above the least: an exponential queue of half the delay each way has its 15 %
 /// quantile there.
@@ -181,38 +198,19 @@ pub(super) fn quantile(sorted: &[f64], part: f64) -> f64 {
     }
 }
 
+/// The mean of what comes on top of the least. For an exponential tail the 10 % and the 50 % quantiles are ln(0.9/0.5) =
+/// 0.588 means apart.
+pub(super) fn spread(sorted: &[f64]) -> f64 {
+    (quantile(sorted, 0.5) - quantile(sorted, 0.1)) / 0.588
+}
+
 /// Scales of all routes. Those with few calls lean on what calls of that delay are like in the whole fleet.
-pub(super) fn scales(routes: usize, observations: &[Observation], used: &[bool], curves: &Curves) -> Vec<Scale> {
-    let mut scales = Vec::with_capacity(routes);
-    let mut counts = Vec::with_capacity(routes);
-    let mut start = 0;
-    for route in 0..routes as u32 {
-        let end = start + observations[start..].iter().take_while(|o| o.route == route).count();
-        let (mut delays, mut outs, mut backs) = (Vec::new(), Vec::new(), Vec::new());
-        for (observation, _) in observations[start..end].iter().zip(&used[start..end]).filter(|(_, used)| **used) {
-            if observation.is_two_sided() && observation.delay() >= 0.0 {
-                delays.push(observation.delay());
-            }
-            if observation.side != Side::Backward {
-                outs.push(observation.out(curves));
-            }
-            if observation.is_two_sided() {
-                backs.push(observation.back(curves));
-            }
-        }
-        start = end;
-        [&mut delays, &mut outs, &mut backs].into_iter().for_each(|list| list.sort_unstable_by(f64::total_cmp));
-        // For an exponential tail the 10 % and the 50 % quantiles are ln(0.9/0.5) = 0.588 means apart.
-        let jitter = |sorted: &[f64]| (quantile(sorted, 0.5) - quantile(sorted, 0.1)) / 0.588;
-        // A model that lags behind a slew spreads the residuals; δ knows nothing of clocks.
-        let most = jitter(&delays);
-        scales.push(Scale {
-            delay: quantile(&delays, LOW_DELAY),
-            jitter_out: jitter(&outs).min(most),
-            jitter_back: jitter(&backs).min(most),
-        });
-        counts.push(delays.len() as f64);
-    }
+pub(super) fn scales(routes: &[Route], observations: &[Observation], used: &[bool], curves: &Curves) -> Vec<Scale> {
+    let of_route = |route: &Route| match route.usual {
+        Some(usual) => usual,
+        None => scale(&observations[route.observations.clone()], &used[route.observations.clone()], curves),
+    };
+    let (mut scales, counts): (Vec<Scale>, Vec<f64>) = routes.par_iter().map(of_route).unzip();
     // A one-way route has no δ: it gives bounds, and no scale.
     let mut ratios: Vec<f64> = scales
         .iter()
@@ -231,10 +229,36 @@ pub(super) fn scales(routes: usize, observations: &[Observation], used: &[bool],
     scales
 }
 
+/// What the readings of one route are like, and how many of them have a δ.
+fn scale(observations: &[Observation], used: &[bool], curves: &Curves) -> (Scale, f64) {
+    let (mut delays, mut outs, mut backs) = (Vec::new(), Vec::new(), Vec::new());
+    for (observation, _) in observations.iter().zip(used).filter(|(_, used)| **used) {
+        if observation.is_two_sided() && observation.delay() >= 0.0 {
+            delays.push(observation.delay());
+        }
+        if observation.side != Side::Backward {
+            outs.push(observation.out(curves));
+        }
+        if observation.is_two_sided() {
+            backs.push(observation.back(curves));
+        }
+    }
+    [&mut delays, &mut outs, &mut backs].into_iter().for_each(|list| list.sort_unstable_by(f64::total_cmp));
+    // A model that lags behind a slew spreads the residuals; δ knows nothing of clocks.
+    let most = spread(&delays);
+    let scale = Scale {
+        delay: quantile(&delays, LOW_DELAY),
+        jitter_out: spread(&outs).min(most),
+        jitter_back: spread(&backs).min(most),
+    };
+    (scale, delays.len() as f64)
+}
+
 /// Which readings take part at all: no response where δ shows that nobody waited for it. A request always counts.
 pub(super) fn waited_for(observations: &[Observation], scales: &[Scale]) -> Vec<bool> {
     observations
-        .iter()
+        .par_iter()
+        .with_min_len(AT_ONCE)
         .map(|o| !o.is_two_sided() || (o.delay() >= 0.0 && o.delay() >= EARLY * scales[o.route as usize].delay))
         .collect()
 }
@@ -252,21 +276,34 @@ struct Window {
 }
 
 /// Rows of all routes for windows `width` knots wide.
-pub(super) fn rows(observations: &[Observation], used: &[bool], scales: &[Scale], curves: &Curves, width: f64) -> Rows {
-    let mut rows = Rows::new();
-    let mut start = 0;
-    while start < observations.len() {
-        let route = observations[start].route;
-        let end = start + observations[start..].iter().take_while(|o| o.route == route).count();
-        let windows = windows(observations, start..end, used, curves, width);
-        for index in 0..windows.len() {
-            push_minima(&mut rows, &windows, index, observations, &scales[route as usize], curves);
-            push_floored(&mut rows, &windows[index].floored, observations, &scales[route as usize], curves);
+pub(super) fn rows(
+    routes: &[Route],
+    observations: &[Observation],
+    used: &[bool],
+    scales: &[Scale],
+    curves: &Curves,
+    width: f64,
+) -> Rows {
+    let of_routes = |(routes, scales): (&[Route], &[Scale])| {
+        let mut rows = Rows::new();
+        for (route, scale) in routes.iter().zip(scales) {
+            let windows = windows(observations, route.observations.clone(), used, curves, width);
+            for index in 0..windows.len() {
+                push_minima(&mut rows, &windows, index, observations, scale, curves);
+                push_floored(&mut rows, &windows[index].floored, observations, scale, curves);
+            }
         }
-        start = end;
-    }
+        rows
+    };
+    let parts: Vec<Rows> = routes.par_chunks(ROUTES).zip(scales.par_chunks(ROUTES)).map(of_routes).collect();
+    let mut rows = Rows::new();
+    parts.into_iter().for_each(|part| rows.append(part));
     rows
 }
+
+/// Routes and readings that are worth a turn of their own.
+const ROUTES: usize = 64;
+pub(super) const AT_ONCE: usize = 4_096;
 
 fn windows(
     observations: &[Observation],
@@ -296,7 +333,7 @@ fn windows(
             Side::Forward => (&mut window.out, &mut window.outs, observation.out(curves)),
             Side::Backward => (&mut window.back, &mut window.backs, observation.back(curves)),
         };
-        *count += 1;
+        *count += observation.stands_for as usize;
         if least.is_none_or(|least| (residual, observation.exchange) < (least.0, observations[least.1].exchange)) {
             *least = Some((residual, index));
         }

@@ -2,8 +2,8 @@
 //!
 //! Minimises Σ w (row · v − target − asymmetry of the row's link)² + priors, where an asymmetry is one unknown per
 //! link and is eliminated exactly, and v holds every clock's knots. Preconditioned conjugate gradients: one banded
-//! Cholesky factor per clock, and a dense coarse space of each clock's constant and slope, which carry what the
-//! blocks cannot see (links' asymmetries make a clock's mean far softer than its shape). ESTIMATOR.md, fact 12.
+//! Cholesky factor per clock, and a dense coarse space of each clock's constant and slope (of each neighbourhood's, where
+//! clocks are many), which carry what the blocks cannot see (links' asymmetries make a clock's mean far softer than its shape). ESTIMATOR.md, fact 12.
 
 use rand::SeedableRng;
 use rand_distr::{Distribution, StandardNormal};
@@ -62,6 +62,18 @@ impl Rows {
         self.targets.push(target);
         self.weights.push(weight);
         self.links.push(link);
+    }
+
+    /// Adds the rows of other links.
+    pub(super) fn append(&mut self, other: Self) {
+        let (terms, rows) = (self.unknowns.len(), self.len());
+        self.starts.extend(other.starts[1..].iter().map(|start| terms + start));
+        self.firsts.extend(other.firsts.iter().map(|first| rows + first));
+        self.unknowns.extend(other.unknowns);
+        self.coefficients.extend(other.coefficients);
+        self.targets.extend(other.targets);
+        self.weights.extend(other.weights);
+        self.links.extend(other.links);
     }
 
     pub(super) fn len(&self) -> usize {
@@ -160,7 +172,8 @@ impl System<'_> {
             let mut unit = vec![[0.0]; self.unknowns];
             unit[first + i] = [1.0];
             let mut column = vec![[0.0]; self.unknowns];
-            self.solve_for(&unit, &preconditioner, &mut column, 1e-6);
+            // Of a covariance, the error is the square of this.
+            self.solve_for(&unit, &preconditioner, &mut column, 1e-3);
             (0..=i).for_each(|j| *covariance.at(i, j) = column[first + j][0]);
         }
         covariance.factor();
@@ -326,14 +339,17 @@ impl System<'_> {
 
 const ITERATIONS: usize = 2_000;
 
-/// Above this many coarse unknowns, a dense factor costs more than the iterations that it saves.
-const COARSE: usize = 2_400;
+/// So many clocks, or groups of neighbours among more, are seen one by one from afar: with more, the dense factor costs
+/// more than the iterations that it saves.
+const COARSE: usize = 300;
 
 struct Preconditioner {
     blocks: Vec<Banded>,
     starts: Vec<Block>,
     /// Diagonal of the unknowns in no block, which follow the blocks.
     loose: Vec<f64>,
+    /// Per block, its place in the coarse space.
+    places: Vec<usize>,
     coarse: Dense,
 }
 
@@ -387,38 +403,71 @@ impl Preconditioner {
             }
             banded.factor();
         }
-        let coarse = coarse(system, &owner, blocked);
-        Self { blocks, starts: system.blocks.to_vec(), loose, coarse }
+        let places = neighbourhoods(system, &owner);
+        let coarse = coarse(system, &owner, &places, blocked);
+        Self { blocks, starts: system.blocks.to_vec(), loose, places, coarse }
     }
 
     /// A residual → about the change that removes it, in its place.
     fn apply<const L: usize>(&self, z: &mut [Lanes<L>]) {
         let blocked = z.len() - self.loose.len();
+        let of_blocks = self.coarse.size - self.loose.len();
         let mut small = vec![[0.0; L]; self.coarse.size];
-        if self.coarse.size > 0 {
-            for (index, block) in self.starts.iter().enumerate() {
-                for (k, value) in z[block.start..block.start + block.count].iter().enumerate() {
-                    add_scaled(&mut small[2 * index], 1.0, value);
-                    add_scaled(&mut small[2 * index + 1], slope_basis(k, block.count), value);
-                }
+        for (block, place) in self.starts.iter().zip(&self.places) {
+            for (k, value) in z[block.start..block.start + block.count].iter().enumerate() {
+                add_scaled(&mut small[2 * place], 1.0, value);
+                add_scaled(&mut small[2 * place + 1], slope_basis(k, block.count), value);
             }
-            small[2 * self.starts.len()..].copy_from_slice(&z[blocked..]);
-            self.coarse.solve(&mut small);
         }
+        small[of_blocks..].copy_from_slice(&z[blocked..]);
+        self.coarse.solve(&mut small);
         for (block, factor) in self.starts.iter().zip(&self.blocks) {
             factor.solve(&mut z[block.start..block.start + block.count]);
         }
         z[blocked..].iter_mut().zip(&self.loose).for_each(|(z, weight)| *z = z.map(|z| z / weight));
-        if self.coarse.size > 0 {
-            for (index, block) in self.starts.iter().enumerate() {
-                for (k, value) in z[block.start..block.start + block.count].iter_mut().enumerate() {
-                    add_scaled(value, 1.0, &small[2 * index]);
-                    add_scaled(value, slope_basis(k, block.count), &small[2 * index + 1]);
-                }
+        for (block, place) in self.starts.iter().zip(&self.places) {
+            for (k, value) in z[block.start..block.start + block.count].iter_mut().enumerate() {
+                add_scaled(value, 1.0, &small[2 * place]);
+                add_scaled(value, slope_basis(k, block.count), &small[2 * place + 1]);
             }
-            z[blocked..].iter_mut().zip(&small[2 * self.starts.len()..]).for_each(|(z, s)| add_scaled(z, 1.0, s));
+        }
+        z[blocked..].iter_mut().zip(&small[of_blocks..]).for_each(|(z, s)| add_scaled(z, 1.0, s));
+    }
+}
+
+/// Per block, which of at most `COARSE` neighbourhoods of about as many blocks it belongs to: they follow a path through
+/// the links that goes on to a neighbour as long as there is one (depth first).
+fn neighbourhoods(system: &System<'_>, owner: &[u32]) -> Vec<usize> {
+    let blocks = system.blocks.len();
+    if blocks <= COARSE {
+        return (0..blocks).collect();
+    }
+    let mut pairs: Vec<(u32, u32)> = Vec::new();
+    for rows in system.rows.by_link() {
+        let of_link =
+            system.rows.terms(rows.start).map(|(unknown, _)| owner[unknown]).filter(|&block| block != u32::MAX);
+        for one in of_link.clone() {
+            pairs.extend(of_link.clone().filter(|&other| other != one).map(|other| (one, other)));
         }
     }
+    pairs.sort_unstable();
+    pairs.dedup();
+    let mut order = Vec::with_capacity(blocks);
+    let mut seen = vec![false; blocks];
+    for first in 0..blocks as u32 {
+        let mut next = vec![first];
+        while let Some(block) = next.pop() {
+            if std::mem::replace(&mut seen[block as usize], true) {
+                continue;
+            }
+            order.push(block as usize);
+            let from = pairs.partition_point(|pair| pair.0 < block);
+            next.extend(pairs[from..].iter().take_while(|pair| pair.0 == block).map(|pair| pair.1));
+        }
+    }
+    let mut places = vec![0; blocks];
+    order.into_iter().enumerate().for_each(|(rank, block)| places[block] = rank * COARSE / blocks);
+    places
 }
 
 /// From −1 at a block's first knot to 1 at its last.
@@ -426,13 +475,10 @@ fn slope_basis(k: usize, count: usize) -> f64 {
     if count < 2 { 0.0 } else { 2.0 * k as f64 / (count - 1) as f64 - 1.0 }
 }
 
-/// The system seen through each block's constant and slope, links' asymmetries eliminated.
-fn coarse(system: &System<'_>, owner: &[u32], blocked: usize) -> Dense {
-    let size = 2 * system.blocks.len() + system.unknowns - blocked;
-    if size > COARSE {
-        return Dense::new(0);
-    }
-    let mut dense = Dense::new(size);
+/// The system seen through the constant and the slope of each neighbourhood's blocks, links' asymmetries eliminated.
+fn coarse(system: &System<'_>, owner: &[u32], places: &[usize], blocked: usize) -> Dense {
+    let of_blocks = 2 * places.iter().max().map_or(0, |most| most + 1);
+    let mut dense = Dense::new(of_blocks + system.unknowns - blocked);
     let mut projected: Vec<(usize, f64)> = Vec::new();
     for rows in system.rows.by_link() {
         let link = system.rows.links[rows.start] as usize;
@@ -442,12 +488,12 @@ fn coarse(system: &System<'_>, owner: &[u32], blocked: usize) -> Dense {
             projected.clear();
             for (unknown, coefficient) in system.rows.terms(row) {
                 match owner[unknown] {
-                    u32::MAX => add(&mut projected, 2 * system.blocks.len() + unknown - blocked, coefficient),
+                    u32::MAX => add(&mut projected, of_blocks + unknown - blocked, coefficient),
                     block => {
                         let Block { start, count } = system.blocks[block as usize];
-                        add(&mut projected, 2 * block as usize, coefficient);
-                        let slope = coefficient * slope_basis(unknown - start, count);
-                        add(&mut projected, 2 * block as usize + 1, slope);
+                        let place = places[block as usize];
+                        add(&mut projected, 2 * place, coefficient);
+                        add(&mut projected, 2 * place + 1, coefficient * slope_basis(unknown - start, count));
                     }
                 }
             }
@@ -462,20 +508,23 @@ fn coarse(system: &System<'_>, owner: &[u32], blocked: usize) -> Dense {
             sums.iter().for_each(|&(j, b)| *dense.at(i, j) -= a * b / total);
         }
     }
-    for (index, block) in system.blocks.iter().enumerate() {
+    for (block, place) in system.blocks.iter().zip(places) {
         for k in 0..block.count {
             let (ridge, slope) = (system.ridge[block.start + k], slope_basis(k, block.count));
-            *dense.at(2 * index, 2 * index) += ridge;
-            *dense.at(2 * index, 2 * index + 1) += ridge * slope;
-            *dense.at(2 * index + 1, 2 * index) += ridge * slope;
-            *dense.at(2 * index + 1, 2 * index + 1) += ridge * slope * slope;
+            *dense.at(2 * place, 2 * place) += ridge;
+            *dense.at(2 * place, 2 * place + 1) += ridge * slope;
+            *dense.at(2 * place + 1, 2 * place) += ridge * slope;
+            *dense.at(2 * place + 1, 2 * place + 1) += ridge * slope * slope;
         }
-        if block.count < 2 {
-            *dense.at(2 * index + 1, 2 * index + 1) = 1.0;
+    }
+    for slope in (1..of_blocks).step_by(2) {
+        // None of its blocks has two knots.
+        if *dense.at(slope, slope) == 0.0 {
+            *dense.at(slope, slope) = 1.0;
         }
     }
     for k in blocked..system.unknowns {
-        let place = 2 * system.blocks.len() + k - blocked;
+        let place = of_blocks + k - blocked;
         *dense.at(place, place) += system.ridge[k];
     }
     dense.factor();

@@ -6,6 +6,8 @@
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
 
+use rayon::iter::{IntoParallelIterator, ParallelIterator};
+
 use super::curves::{Break, Curves};
 use super::evidence::Side;
 use super::rows::{Observation, Scale};
@@ -59,17 +61,24 @@ pub(super) fn find(
     spacing_ns: f64,
 ) -> Vec<Break> {
     let mut neighbours: BTreeSet<(u32, u32)> = BTreeSet::new();
-    for o in observations {
-        neighbours.extend([(o.client, o.server), (o.server, o.client)]);
+    for of_route in observations.chunk_by(|left, right| left.route == right.route) {
+        neighbours.extend([(of_route[0].client, of_route[0].server), (of_route[0].server, of_route[0].client)]);
     }
-    let mut candidates = Vec::new();
-    for clock in 0..curves.blocks.len() as u32 {
-        let runs = runs(curves, clock, spacing_ns);
-        if !runs.is_empty() {
-            let witnesses = witnesses(curves, observations, used, scales, clock);
-            candidates.extend(runs.into_iter().filter_map(|run| place(curves, &witnesses, run)));
+    let runs: Vec<Vec<Run>> = (0..curves.blocks.len() as u32).map(|clock| runs(curves, clock, spacing_ns)).collect();
+    let mut of_clock: Vec<Vec<&Observation>> = vec![Vec::new(); runs.len()];
+    for (observation, _) in observations.iter().zip(used).filter(|(_, used)| **used) {
+        for clock in [observation.client, observation.server] {
+            if !runs[clock as usize].is_empty() {
+                of_clock[clock as usize].push(observation);
+            }
         }
     }
+    let places = |(clock, (runs, of_clock)): (usize, (Vec<Run>, Vec<&Observation>))| -> Vec<Break> {
+        let witnesses = witnesses(curves, &of_clock, scales, clock as u32);
+        runs.into_iter().filter_map(|run| place(curves, &witnesses, run)).collect()
+    };
+    let clocks: Vec<_> = runs.into_iter().zip(of_clock).enumerate().filter(|(_, (runs, _))| !runs.is_empty()).collect();
+    let mut candidates: Vec<Break> = clocks.into_par_iter().flat_map_iter(places).collect();
     candidates.sort_by(|a, b| b.size.abs().total_cmp(&a.size.abs()).then(a.clock.cmp(&b.clock)));
     let mut found: Vec<Break> = Vec::new();
     for candidate in candidates {
@@ -140,16 +149,9 @@ fn runs(curves: &Curves, clock: u32, spacing_ns: f64) -> Vec<Run> {
 }
 
 /// What all readings of a clock say of its offset.
-fn witnesses(
-    curves: &Curves,
-    observations: &[Observation],
-    used: &[bool],
-    scales: &[Scale],
-    clock: u32,
-) -> Vec<Witness> {
+fn witnesses(curves: &Curves, of_clock: &[&Observation], scales: &[Scale], clock: u32) -> Vec<Witness> {
     let mut witnesses = Vec::new();
-    let of_clock = |(o, used): &(&Observation, &bool)| **used && (o.client == clock || o.server == clock);
-    for (o, _) in observations.iter().zip(used).filter(of_clock) {
+    for o in of_clock {
         let scale = &scales[o.route as usize];
         let usual = scale.delay / 2.0;
         let is_server = o.server == clock;

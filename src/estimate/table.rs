@@ -227,7 +227,8 @@ impl Table {
     }
 
     fn points_of<'a>(&'a mut self, members: &'a [usize]) -> impl Iterator<Item = &'a mut Point> {
-        let chosen = |(clock, parts)| members.contains(&clock).then_some(parts);
+        // In order, as they were found.
+        let chosen = |(clock, parts)| members.binary_search(&clock).is_ok().then_some(parts);
         self.clocks.iter_mut().enumerate().filter_map(chosen).flatten().flat_map(|part: &mut Part| &mut part.points)
     }
 
@@ -242,8 +243,8 @@ impl Table {
         (median(members.iter().map(mean).collect()), rate)
     }
 
-    /// A clock's segments; `exchanges` are places of its exchanges, sorted.
-    pub(super) fn segments(&self, clock: usize, exchanges: &[f64]) -> Vec<Segment> {
+    /// A clock's segments; `exchanges` are places of its exchanges, sorted, each with how many there were until then.
+    pub(super) fn segments(&self, clock: usize, exchanges: &[(f64, u64)]) -> Vec<Segment> {
         let parts = &self.clocks[clock];
         let reference =
             |point: &Point| ReferenceTime::from_nanos(point.local.saturating_sub(point.offset.round() as i64));
@@ -273,20 +274,24 @@ fn slope(parts: &[Part], value: impl Fn(&Point) -> f64) -> f64 {
     if run > 0.0 { rise / run } else { 0.0 }
 }
 
-fn knots(points: &[Point], exchanges: &[f64]) -> Vec<Knot> {
+fn knots(points: &[Point], exchanges: &[(f64, u64)]) -> Vec<Knot> {
     let middle = |left: usize| match (points.get(left), points.get(left + 1)) {
         (Some(left), Some(right)) => (left.place + right.place) / 2.0,
         _ => f64::INFINITY,
     };
-    let mut seen = exchanges.partition_point(|place| *place < points.first().map_or(0.0, |point| point.place - 0.5));
+    let before = |until: f64| match exchanges.partition_point(|(place, _)| *place < until) {
+        0 => 0,
+        behind => exchanges[behind - 1].1,
+    };
+    let mut seen = before(points.first().map_or(0.0, |point| point.place - 0.5));
     let mut knots: Vec<Knot> = Vec::with_capacity(points.len());
     for (index, point) in points.iter().enumerate() {
-        let until = exchanges.partition_point(|place| *place < middle(index).min(point.place + 0.5));
+        let until = before(middle(index).min(point.place + 0.5));
         let local = LocalTime::from_nanos(point.local);
         let knot = Knot {
             local,
             offset_ns: point.offset.round() as i64,
-            uncertainty_ns: (OF_95 * point.deviation()).ceil() as i64,
+            uncertainty_ns: (OF_95 * unsure(point.errors.len()) * point.deviation()).ceil() as i64,
             lower_ns: None,
             upper_ns: None,
             exchanges: until.saturating_sub(seen) as u32,
@@ -298,6 +303,12 @@ fn knots(points: &[Point], exchanges: &[f64]) -> Vec<Knot> {
         }
     }
     knots
+}
+
+/// By how much an interval must be wider for its deviation being read off so many draws: Student's distribution over the
+/// normal one at 97.5 %, to first order (Fisher and Cornish).
+fn unsure(draws: usize) -> f64 {
+    1.0 + (OF_95 * OF_95 + 1.0) / (4.0 * draws.max(1) as f64)
 }
 
 pub(super) fn median(mut values: Vec<f64>) -> f64 {
