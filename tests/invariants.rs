@@ -4,6 +4,11 @@
 #[allow(dead_code, reason = "the fuzz targets use the rest")]
 mod agree;
 mod common;
+#[path = "../benches/scale/fleet.rs"]
+#[allow(dead_code, reason = "the bench uses the rest")]
+mod fleet;
+#[path = "invariants/rolled_up.rs"]
+mod rolled_up;
 #[path = "invariants/table.rs"]
 mod table;
 #[path = "invariants/wire.rs"]
