@@ -63,7 +63,8 @@ pub(super) fn decide(
     let wrong = |clock: &usize| free_table.clocks[*clock].iter().any(|part| part.ratio() > BEYOND_DOUBT);
     let movable_clocks = || (0..clocks).filter(|&clock| movable[clock]);
     let well_kept = 2 * movable_clocks().filter(wrong).count() <= movable_clocks().count();
-    let size = |part: &Part| if well_kept { part.ratio() } else { part.ratio().max(part.change_ratio()) };
+    let in_any_way = |part: &Part| part.ratio().max(part.pointwise_ratio()).max(part.change_ratio());
+    let size = |part: &Part| if well_kept { part.ratio() } else { in_any_way(part) };
     let off = |clock: usize, by: f64| movable[clock] && free_table.clocks[clock].iter().any(|part| size(part) > by);
     let [least, to_stay] = if well_kept { [DEVIATIONS, OF_95] } else { [OF_95, SEEMS_OFF] };
     let mut moved: Vec<bool> = (0..clocks).map(|clock| off(clock, least)).collect();

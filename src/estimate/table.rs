@@ -50,6 +50,14 @@ impl Part {
         if variance > 0.0 { (square / variance).sqrt() } else { 0.0 }
     }
 
+    /// The same with every point in its own deviations: of the whole, a few knots that nothing is known of outweigh a
+    /// hundred that are off for sure. (Fleet `slews`, seed 8: 30 ms, known to 0.2, left as recorded for 25 minutes.)
+    pub(super) fn pointwise_ratio(&self) -> f64 {
+        let known = self.points.iter().map(|point| (point.offset, point.deviation())).filter(|known| known.1 > 0.0);
+        let squares: Vec<f64> = known.map(|(offset, deviation)| (offset / deviation).powi(2)).collect();
+        (squares.iter().sum::<f64>() / squares.len().max(1) as f64).sqrt()
+    }
+
     /// The same of what it changes by: asymmetric links may leave a clock's level unsure that drifts for sure.
     pub(super) fn change_ratio(&self) -> f64 {
         let around_mean = |value: &dyn Fn(&Point) -> f64| {
@@ -414,6 +422,14 @@ mod tests {
         assert!(drifts.ratio() < 0.5 && drifts.change_ratio() > 5.0, "{} {}", drifts.ratio(), drifts.change_ratio());
         let level = part(&[30.0, 30.0, 30.0, 30.0], 100.0, 2.0);
         assert!(level.change_ratio() < 0.1, "{}", level.change_ratio());
+    }
+
+    #[test]
+    fn what_is_unsure_for_a_moment_is_as_surely_off_at_all_others() {
+        let mut off = part(&[3e6; 100], 1e5, 0.0);
+        off.points[50].errors.iter_mut().for_each(|error| *error *= 1e4);
+        assert!((29.0..=30.0).contains(&off.pointwise_ratio()), "{}", off.pointwise_ratio());
+        assert!(off.ratio() < 1.0);
     }
 
     #[test]
