@@ -224,6 +224,12 @@ pub const INGREDIENTS: &[Ingredient] = &[
         shown: &[of("ntp", &[Missed]), of("const", &[Missed])],
     },
     Ingredient {
+        name: "shrink",
+        instead: "corrections in well-kept fleets are not drawn towards zero",
+        replace: &[("decide.rs", "table.shrink(&free_table, &movable);", "let _ = Table::shrink;")],
+        shown: &[of("ntp", &[P95, Missed])],
+    },
+    Ingredient {
         name: "out_of_order",
         instead: "clocks are held whatever order that leaves calls in",
         replace: &[("decide.rs", "if bad > 0 && bad * 100 >= all {", "if bad > all && bad * 100 >= all {")],
