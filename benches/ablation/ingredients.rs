@@ -95,6 +95,12 @@ pub const INGREDIENTS: &[Ingredient] = &[
         shown: &[of("hostile_even", &[P95])],
     },
     Ingredient {
+        name: "lending",
+        instead: "windows with one direction alone say nothing",
+        replace: &[("rows.rs", "const LENT_OVER: i64 = 3;", "const LENT_OVER: i64 = 0;")],
+        shown: &[of("sparse", &[P95]), of("few", &[P95])],
+    },
+    Ingredient {
         name: "minima",
         instead: "the least of n delays taken for the link's floor",
         replace: &[(
