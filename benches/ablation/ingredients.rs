@@ -36,7 +36,7 @@ pub const INGREDIENTS: &[Ingredient] = &[
         name: "alignment",
         instead: "first offsets from the quickest call of a pair, not the median of the quicker half",
         replace: &[("align.rs", "calls.truncate(calls.len().div_ceil(2));", "calls.truncate(1);")],
-        shown: &[of("hostile_even", &[P95])],
+        shown: &[of("long_calls", &[P95, P99])],
     },
     Ingredient {
         name: "jumps",
@@ -54,7 +54,7 @@ pub const INGREDIENTS: &[Ingredient] = &[
         name: "asymmetry_within",
         instead: "calls without a client span no more asymmetric than others",
         replace: &[("fit.rs", "const ASYMMETRY_WITHIN: f64 = 0.58;", "const ASYMMETRY_WITHIN: f64 = ASYMMETRY;")],
-        shown: &[of("no_client", &[P95, Missed])],
+        shown: &[of("many", &[P95, Missed])],
     },
     Ingredient {
         name: "routes",
@@ -64,13 +64,13 @@ pub const INGREDIENTS: &[Ingredient] = &[
             "of_pair.chunk_by(alike)",
             "of_pair.chunk_by(|left, right| alike(left, right) && false)",
         )],
-        shown: &[of("ephemeral", &[Missed]), of("drift", &[Missed])],
+        shown: &[of("many", &[P95, P99])],
     },
     Ingredient {
         name: "low_delay",
         instead: "the least δ of a route, not its 15 % quantile",
         replace: &[("rows.rs", "const LOW_DELAY: f64 = 0.15;", "const LOW_DELAY: f64 = 0.0;")],
-        shown: &[of("hostile_even", &[P95])],
+        shown: &[of("hostile_even", &[P95]), of("given_up", &[P95])],
     },
     Ingredient {
         name: "waited_for",
@@ -80,13 +80,13 @@ pub const INGREDIENTS: &[Ingredient] = &[
             "(o.delay() >= 0.0 && o.delay() >= EARLY * scales[o.route as usize].delay)",
             "(scales.len() < o.route as usize || o.delay() < EARLY || o.delay() >= EARLY)",
         )],
-        shown: &[of("lopsided", &[P95, Missed])],
+        shown: &[of("forgotten", &[P95, P99])],
     },
     Ingredient {
         name: "guard",
         instead: "readings that imply a negative delay count",
         replace: &[("fit.rs", "*used &= !violated;", "*used &= !violated || violated;")],
-        shown: &[of("lopsided", &[P95, Missed])],
+        shown: &[of("forgotten", &[P95, P99]), of("given_up", &[Missed])],
     },
     Ingredient {
         name: "cauchy",
@@ -98,7 +98,7 @@ pub const INGREDIENTS: &[Ingredient] = &[
         name: "lending",
         instead: "windows with one direction alone say nothing",
         replace: &[("rows.rs", "const LENT_OVER: i64 = 3;", "const LENT_OVER: i64 = 0;")],
-        shown: &[of("lopsided", &[P95]), of("sparse", &[P95])],
+        shown: &[of("sparse", &[P95]), of("few", &[P95])],
     },
     Ingredient {
         name: "minima",
@@ -108,7 +108,7 @@ pub const INGREDIENTS: &[Ingredient] = &[
             "let residual = ((out - over_out) - (back - over_back)) / 2.0;",
             "let residual = (out - back) / 2.0;",
         )],
-        shown: &[of("lopsided", &[P95]), of("symmetric", &[P95])],
+        shown: &[of("symmetric", &[P95]), of("sparse", &[P95])],
     },
     Ingredient {
         name: "excess",
@@ -120,13 +120,13 @@ pub const INGREDIENTS: &[Ingredient] = &[
         name: "floored",
         instead: "floored readings averaged",
         replace: &[("rows.rs", "if exact { together(", "if exact && false { together(")],
-        shown: &[of("milliseconds", &[P95]), of("symmetric", &[P95])],
+        shown: &[of("milliseconds", &[P95]), of("hour", &[P95])],
     },
     Ingredient {
         name: "close",
         instead: "floored readings of any δ",
         replace: &[("rows.rs", "const CLOSE: f64 = 1.5;", "const CLOSE: f64 = 1e9;")],
-        shown: &[of("connecting", &[P95])],
+        shown: &[of("hour", &[P95])],
     },
     Ingredient {
         name: "long_windows",
@@ -222,6 +222,12 @@ pub const INGREDIENTS: &[Ingredient] = &[
         instead: "intervals as if the clocks that hold others were known to be right",
         replace: &[("decide.rs", "table.admit(&free_table);", "let _ = Table::admit;")],
         shown: &[of("ntp", &[Missed]), of("const", &[Missed])],
+    },
+    Ingredient {
+        name: "shrink",
+        instead: "corrections in well-kept fleets are not drawn towards zero",
+        replace: &[("decide.rs", "table.shrink(&free_table, &movable);", "let _ = Table::shrink;")],
+        shown: &[of("ntp", &[P95, Missed])],
     },
     Ingredient {
         name: "out_of_order",
