@@ -348,11 +348,11 @@ mod tests {
     use super::*;
 
     /// A call between two clocks, as their curves have it and with a delay of 0.5 ms each way.
-    fn call(curves: &Curves, client: u32, server: u32, at: f64) -> Observation {
+    fn call(curves: &Curves, route: u32, (client, server): (u32, u32), at: f64) -> Observation {
         let apart = curves.at(server, at) - curves.at(client, at);
         Observation {
-            link: 0,
-            route: 0,
+            link: route,
+            route,
             kind: 0,
             client,
             server,
@@ -383,12 +383,11 @@ mod tests {
         };
         let before = curves(Vec::new());
         let places = || (0..190).map(|tenth| f64::from(tenth) / 10.0 + 0.03);
-        let calls: Vec<Observation> = [(0, 1), (0, 2), (1, 2)]
-            .iter()
-            .flat_map(|&(client, server)| places().map(move |at| (client, server, at)))
-            .map(|(client, server, at)| call(&before, client, server, at))
-            .collect();
-        let scales = [Scale { delay: 1e6, jitter_out: 1e4, jitter_back: 1e4 }];
+        let pairs = [(0, 1), (0, 2), (1, 2)];
+        let of_pair = |(route, &pair)| places().map(move |at| (route, pair, at));
+        let calls: Vec<Observation> =
+            (0..).zip(&pairs).flat_map(of_pair).map(|(route, pair, at)| call(&before, route, pair, at)).collect();
+        let scales = [Scale { delay: 1e6, jitter_out: 1e4, jitter_back: 1e4 }; 3];
         let found = |breaks| find(&curves(breaks), &calls, &vec![true; calls.len()], &scales, 5e9);
         let first = found(Vec::new());
         assert_eq!(first.iter().map(|found| found.clock).collect::<Vec<_>>(), [2], "the larger one of two neighbours");
