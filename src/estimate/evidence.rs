@@ -155,8 +155,8 @@ impl Evidence {
         evidence
     }
 
-    /// As [`super::clocks`] does for itself where it must: leaves out what cannot decide at knots so far apart. Parts of
-    /// the evidence without a link in common may be rolled up before they are merged; a link's own parts may not.
+    /// As [`super::clocks`] does for itself where it must: leaves out what cannot decide where knots are so many ns apart.
+    /// Parts of the evidence without a link in common may be rolled up before they are merged; a link's own parts may not.
     #[must_use]
     pub fn rolled_up(&self, window_ns: i64) -> Self {
         rollup::roll_up(self, window_ns)

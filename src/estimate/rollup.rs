@@ -18,6 +18,9 @@ use super::rows::{EARLY, LOW_DELAY, quantile, spread};
 /// Of floored readings, which count together, so many of each window are kept, those of smallest δ.
 const FLOORED: usize = 8;
 
+/// Of fewer calls of a window, the least says too little of how far the others are above the link's floor.
+const LEAST_CALLS: usize = 6;
+
 /// Shorter windows, in seconds, hold too few calls of a link for any to be left out.
 const LEAST_WINDOW_S: f64 = 4.0 * SPACING_S;
 
@@ -42,6 +45,7 @@ pub(super) fn window_ns(evidence: &Evidence) -> Option<i64> {
 }
 
 pub(super) fn roll_up(evidence: &Evidence, window_ns: i64) -> Evidence {
+    let window_ns = window_ns.max(1);
     let readings = &evidence.readings;
     let mut links: Vec<Range<usize>> = Vec::new();
     for of_link in readings.chunk_by(|left, right| left.link == right.link) {
@@ -126,6 +130,48 @@ struct Sides {
 }
 
 impl Sides {
+    fn of(readings: &[Reading], window_ns: i64) -> Self {
+        let windows = |side: Side| -> Vec<Window> {
+            let point = |(index, reading): (usize, &Reading)| {
+                let (at, gap) = match side {
+                    Side::Backward => {
+                        (reading.response_received, reading.backward_ns().saturating_add(readings[0].forward_ns()))
+                    }
+                    _ => (reading.request_sent, reading.forward_ns().saturating_sub(readings[0].forward_ns())),
+                };
+                let window = at.div_euclid(window_ns);
+                Point { window, at: at.saturating_sub(readings[0].request_sent) as f64, gap: gap as f64, index }
+            };
+            let of_side = readings.iter().enumerate().filter(|(_, reading)| reading.side == side);
+            let mut points: Vec<Point> = of_side.map(point).collect();
+            let order = |a: &Point, b: &Point| a.at.total_cmp(&b.at).then(a.gap.total_cmp(&b.gap));
+            points.sort_unstable_by(|a, b| a.window.cmp(&b.window).then(order(a, b)).then(a.index.cmp(&b.index)));
+            points.chunk_by(|left, right| left.window == right.window).map(Window::of).collect()
+        };
+        Self { requests: windows(Side::Forward), responses: windows(Side::Backward) }
+    }
+
+    /// The readings of one side that can decide, and how far all are above the lines that touch them, ns, sorted.
+    fn decisive(&self, side: Side, readings: &[Reading]) -> (Vec<Reading>, Vec<f64>) {
+        let (mut decisive, mut above) = (Vec::new(), Vec::new());
+        for window in if side == Side::Backward { &self.responses } else { &self.requests } {
+            let all = window.points.len();
+            let Some([least, most]) = self.slopes(window.number(), 1).or_else(|| self.slopes(window.number(), 0))
+            else {
+                decisive.extend(window.points.iter().map(|point| readings[point.index]));
+                continue;
+            };
+            // A response's gap shrinks where a request's grows.
+            let slopes = if side == Side::Backward { [-most, -least] } else { [least, most] };
+            decisive.extend(standing_for(all, window.touched(slopes).map(|index| readings[index]).collect()));
+            if all >= LEAST_CALLS && least.is_finite() && most.is_finite() {
+                above.extend(window.above((slopes[0] + slopes[1]) / 2.0));
+            }
+        }
+        above.sort_unstable_by(f64::total_cmp);
+        (decisive, above)
+    }
+
     /// Least and largest slope of the lines that run between the requests and the responses of all windows as near as
     /// `reach`: each request says how far the server can be ahead at the most, each response at the least.
     fn slopes(&self, number: i64, reach: i64) -> Option<[f64; 2]> {
@@ -158,63 +204,28 @@ fn of_link(readings: &[Reading], window_ns: i64) -> (Vec<Reading>, Usual) {
     let is_early = |reading: &Reading| {
         reading.side != Side::Forward && (reading.round_trip_delay_ns() as f64) < (EARLY * low_delay).max(0.0)
     };
-    // They take no part, and are told.
-    let mut kept: Vec<Reading> = readings.iter().copied().filter(is_early).collect();
-    let zero = readings[0];
-    let windows = |side: Side| -> Vec<Window> {
-        let point = |(index, reading): (usize, &Reading)| {
-            let (at, gap) = match side {
-                Side::Backward => (reading.response_received, reading.backward_ns().saturating_add(zero.forward_ns())),
-                _ => (reading.request_sent, reading.forward_ns().saturating_sub(zero.forward_ns())),
-            };
-            let window = at.div_euclid(window_ns);
-            Point { window, at: at.saturating_sub(zero.request_sent) as f64, gap: gap as f64, index }
-        };
-        let of_side = readings.iter().enumerate().filter(|(_, reading)| reading.side == side && !is_early(reading));
-        let mut points: Vec<Point> = of_side.map(point).collect();
-        let order = |a: &Point, b: &Point| a.at.total_cmp(&b.at).then(a.gap.total_cmp(&b.gap));
-        points.sort_unstable_by(|a, b| a.window.cmp(&b.window).then(order(a, b)).then(a.index.cmp(&b.index)));
-        points.chunk_by(|left, right| left.window == right.window).map(Window::of).collect()
-    };
-    let sides = Sides { requests: windows(Side::Forward), responses: windows(Side::Backward) };
-    let mut jitters = [0.0; 2];
-    for (windows, jitter, sign) in [(&sides.requests, 0, 1.0), (&sides.responses, 1, -1.0)] {
-        let mut above = Vec::new();
-        for window in windows {
-            let slopes = sides.slopes(window.number(), 1).or_else(|| sides.slopes(window.number(), 0));
-            let Some([least, most]) = slopes else {
-                kept.extend(window.points.iter().map(|point| readings[point.index]));
-                continue;
-            };
-            // A response's gap shrinks where a request's grows.
-            let slopes = if sign > 0.0 { [least, most] } else { [-most, -least] };
-            let all = window.points.len();
-            kept.extend(standing_for(all, window.touched(slopes).map(|index| readings[index]).collect()));
-            if all >= LEAST_CALLS && least.is_finite() && most.is_finite() {
-                above.extend(window.above((slopes[0] + slopes[1]) / 2.0));
-            }
-        }
-        above.sort_unstable_by(f64::total_cmp);
-        jitters[jitter] = if above.is_empty() { spread(&delays) / 2.0 } else { spread(&above).min(spread(&delays)) };
-    }
-    let of_floored = readings.iter().filter(|reading| reading.side == Side::Both && !is_early(reading));
-    let window = |reading: &Reading| reading.request_sent.div_euclid(window_ns);
-    let mut floored: Vec<Reading> = of_floored.copied().collect();
-    floored.sort_unstable_by_key(|reading| (window(reading), reading.round_trip_delay_ns(), reading.exchange));
-    for all in floored.chunk_by(|left, right| window(left) == window(right)) {
-        let quickest = all[..all.len().min(FLOORED)].iter().copied();
-        kept.extend(standing_for(all.len(), quickest.collect()));
-    }
+    // The early ones take no part, and are told.
+    let (mut kept, counted): (Vec<Reading>, Vec<Reading>) = readings.iter().partition(|reading| is_early(reading));
+    let sides = Sides::of(&counted, window_ns);
+    let [jitter_out_ns, jitter_back_ns] = [Side::Forward, Side::Backward].map(|side| {
+        let (decisive, above) = sides.decisive(side, &counted);
+        kept.extend(decisive);
+        let jitter = if above.is_empty() { spread(&delays) / 2.0 } else { spread(&above).min(spread(&delays)) };
+        jitter.round() as i64
+    });
+    kept.extend(quickest(&counted, window_ns));
     kept.sort_unstable();
-    let [jitter_out_ns, jitter_back_ns] = jitters.map(|jitter| jitter.round() as i64);
-    let usual = Usual {
-        link: zero.link,
-        calls: delays.len() as u64,
-        low_delay_ns: low_delay.round() as i64,
-        jitter_out_ns,
-        jitter_back_ns,
-    };
-    (kept, usual)
+    let (link, calls, low_delay_ns) = (readings[0].link, delays.len() as u64, low_delay.round() as i64);
+    (kept, Usual { link, calls, low_delay_ns, jitter_out_ns, jitter_back_ns })
+}
+
+/// Floored readings: of each window those of smallest δ.
+fn quickest(readings: &[Reading], window_ns: i64) -> Vec<Reading> {
+    let window = |reading: &Reading| reading.request_sent.div_euclid(window_ns);
+    let mut floored: Vec<Reading> = readings.iter().copied().filter(|reading| reading.side == Side::Both).collect();
+    floored.sort_unstable_by_key(|reading| (window(reading), reading.round_trip_delay_ns(), reading.exchange));
+    let windows = floored.chunk_by(|left, right| window(left) == window(right));
+    windows.flat_map(|all| standing_for(all.len(), all[..all.len().min(FLOORED)].to_vec())).collect()
 }
 
 /// Shares out among the chosen how many there were.
@@ -235,9 +246,6 @@ fn waited_for(readings: &[Reading]) -> (Vec<f64>, f64) {
     let low = quantile(&delays, LOW_DELAY);
     (delays, low)
 }
-
-/// Of fewer calls of a window, the least says too little of how far the others are above the link's floor.
-const LEAST_CALLS: usize = 6;
 
 #[cfg(test)]
 mod tests {
