@@ -4,6 +4,8 @@
 #[allow(dead_code, reason = "the fuzz targets use the rest")]
 mod agree;
 mod common;
+#[path = "invariants/even_links.rs"]
+mod even_links;
 #[path = "../benches/scale/fleet.rs"]
 #[allow(dead_code, reason = "the bench uses the rest")]
 mod fleet;

@@ -51,6 +51,12 @@ pub const INGREDIENTS: &[Ingredient] = &[
         shown: &[of("const", &[Missed, P95])],
     },
     Ingredient {
+        name: "learnt",
+        instead: "links as uneven as is thought, whatever the cycles say",
+        replace: &[("fit.rs", ".sqrt().min(1.0);", ".sqrt().clamp(1.0, 1.0);")],
+        shown: &[of("symmetric", &[P95, Interval])],
+    },
+    Ingredient {
         name: "asymmetry_within",
         instead: "calls without a client span no more asymmetric than others",
         replace: &[("fit.rs", "const ASYMMETRY_WITHIN: f64 = 0.58;", "const ASYMMETRY_WITHIN: f64 = ASYMMETRY;")],

@@ -1,4 +1,4 @@
-//! A fleet's exchanges, straight from its clocks: links of 0.16 to 8 ms that are up to ± 30 % longer one way.
+//! A fleet's exchanges, straight from its clocks: links of 0.16 to 8 ms, each longer one way.
 
 use rand::{RngExt, SeedableRng};
 use rand_distr::{Distribution, Exp1, StandardNormal};
@@ -41,6 +41,8 @@ pub struct Fleet {
     pub links: Vec<(usize, usize)>,
     pub seconds: f64,
     pub calls_per_second: f64,
+    /// By up to this part of itself a link is longer one way, and shorter the other.
+    pub asymmetry: f64,
     dice: Pcg64Mcg,
 }
 
@@ -65,7 +67,7 @@ impl Fleet {
         }
         links.sort_unstable();
         links.dedup();
-        Self { clocks: all, links, seconds, calls_per_second, dice }
+        Self { clocks: all, links, seconds, calls_per_second, asymmetry: 0.3, dice }
     }
 
     /// What the calls of some of its links prove.
@@ -79,7 +81,7 @@ impl Fleet {
     fn calls(&mut self, (client, server): (usize, usize)) -> Vec<Exchange> {
         let (dice, clocks) = (&mut self.dice, &self.clocks);
         let base = 0.16e-3 * 50f64.powf(dice.random());
-        let asymmetry = dice.random_range(-0.3..0.3);
+        let asymmetry = self.asymmetry * dice.random_range(-1.0..1.0);
         let every = 1.0 / self.calls_per_second;
         let call = |call: usize| {
             let sent = (call as f64 + dice.random::<f64>()) * every;

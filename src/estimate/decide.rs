@@ -83,7 +83,7 @@ pub(super) fn decide(
     for solves in 1..=SOLVES {
         let held: Vec<bool> = (0..clocks).map(|clock| movable[clock] && !moved[clock] && right[clock]).collect();
         if held.contains(&true) {
-            let fit = fit(evidence, spans, settings.reference, &held);
+            let fit = fit(evidence, spans, settings.reference, &held, Some(free.asymmetry));
             let pinned = settings.reference.or_else(|| held.iter().position(|held| *held).map(|c| ClockId(c as u32)));
             table = Table::of(&fit, pinned);
             solved = Some(fit);

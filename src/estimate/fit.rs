@@ -20,6 +20,8 @@ pub(super) struct Fit {
     pub(super) observations: Vec<Observation>,
     /// Per observation: took part in the last pass.
     pub(super) used: Vec<bool>,
+    /// How asymmetric routes are, in `ASYMMETRY`s.
+    pub(super) asymmetry: f64,
     /// Per link, (out − back)/2 as the solve found it, ns.
     pub(super) asymmetries: Vec<f64>,
     /// Errors that the curves' values may have, drawn from their distribution.
@@ -84,6 +86,15 @@ const PASSES: [Pass; 6] = [
 /// low one is some 15 % above it.
 const ASYMMETRY: f64 = 0.15;
 
+/// That the routes of a fleet are more even than that is learnt from its cycles; what is said above counts as much as so many
+/// routes whose asymmetry is known, and no route as further out than so many of its deviations. (Fleets `symmetric`, seeds
+/// 1 to 10: the largest p95 is 53 µs instead of 77; of fleets ± 30 %, 0.94 to 0.97 is learnt.)
+const ROUTES_BEFORE: f64 = 10.0;
+const OUTLYING: f64 = 3.0;
+
+/// Sums over all routes need no more; where there are thousands, one.
+const DRAWS_TO_LEARN: u64 = 8;
+
 /// Where the client span is missing the caller's own work is in both legs, in any proportion: a uniform ± 100 %.
 const ASYMMETRY_WITHIN: f64 = 0.58;
 
@@ -117,12 +128,14 @@ const ROUNDS: usize = 4;
 const FINE: f64 = 1e-7;
 const ROUGH: f64 = 1e-5;
 
-/// Fits all clocks; those in `held` (besides the reference) stay at zero.
+/// Fits all clocks; those in `held` (besides the reference) stay at zero. How asymmetric routes are was `learnt` from a fit
+/// without any: what a clock is off that is held all the same would pass for it.
 pub(super) fn fit(
     evidence: &Evidence,
     spans: &[Option<(LocalTime, LocalTime)>],
     reference: Option<ClockId>,
     held: &[bool],
+    learnt: Option<f64>,
 ) -> Fit {
     let clocks = evidence.clocks.len();
     let is_held = |clock: usize| Some(ClockId(clock as u32)) == reference || held.get(clock).copied().unwrap_or(false);
@@ -154,6 +167,7 @@ pub(super) fn fit(
     loop {
         let curves = Curves::new(&knots, breaks.clone(), kinds);
         work = Work::new(curves, observations.len(), &grid, evidence.rolled_up.is_some(), &routes.all);
+        work.asymmetry = learnt.unwrap_or(1.0);
         for pass in PASSES.iter().filter(|pass| !pass.guard) {
             work.pass(pass, &mut observations);
         }
@@ -163,18 +177,26 @@ pub(super) fn fit(
             break;
         }
     }
-    for pass in PASSES.iter().filter(|pass| pass.guard) {
+    // Rolled up, all windows are as long as a knot's stretch, and the longest would be told twice.
+    let repeats = |pass: &Pass| work.rolled_up && pass.window_s > 10.0;
+    for pass in PASSES.iter().filter(|pass| pass.guard && !repeats(pass)).collect::<Vec<_>>() {
         work.pass(pass, &mut observations);
     }
     let biases = work.curves.bias(0);
-    if work.system().log_odds_of_zero(&work.curves.values, biases) > NO_BIAS_ODDS {
+    let unbiased = work.system().log_odds_of_zero(&work.curves.values, biases) > NO_BIAS_ODDS;
+    if learnt.is_none() {
+        work.learn_asymmetry();
+    }
+    if unbiased {
         work.ridge[biases..].fill(NO_BIAS);
+    }
+    if unbiased || learnt.is_none() {
         work.pass(&PASSES[PASSES.len() - 1], &mut observations);
     }
     let errors = work.system().errors(if evidence.rolled_up.is_some() { FEW_DRAWS } else { DRAWS });
-    let Work { curves, used, asymmetries: of_routes, .. } = work;
+    let Work { curves, used, asymmetry, asymmetries: of_routes, .. } = work;
     let asymmetries = routes.of_link.iter().map(|&route| of_routes[route as usize]).collect();
-    Fit { alignment, grid, curves, links, observations, used, asymmetries, errors, ranges }
+    Fit { alignment, grid, curves, links, observations, used, asymmetry, asymmetries, errors, ranges }
 }
 
 /// Breaks for the jumps that were taken off the readings.
@@ -205,6 +227,8 @@ struct Work<'a> {
     used: Vec<bool>,
     scales: Vec<Scale>,
     rows: Rows,
+    /// How asymmetric routes are, in `ASYMMETRY`s.
+    asymmetry: f64,
     asymmetry_weights: Vec<f64>,
     asymmetries: Vec<f64>,
     smoothness: Vec<f64>,
@@ -227,6 +251,7 @@ impl<'a> Work<'a> {
             used: vec![true; observations],
             scales: Vec::new(),
             rows: Rows::new(),
+            asymmetry: 1.0,
             asymmetry_weights: Vec::new(),
             asymmetries: Vec::new(),
             smoothness: vec![(30.0 * bend).powi(-2); curves.values.len()],
@@ -250,6 +275,22 @@ impl<'a> Work<'a> {
         }
     }
 
+    /// How asymmetric routes are: the variance at which what the cycles show of them is likeliest, by as many of them as
+    /// the rows tell anything of (MacKay 1992, Bayesian interpolation).
+    fn learn_asymmetry(&mut self) {
+        let system = self.system();
+        let draws = if self.rolled_up { 1 } else { DRAWS_TO_LEARN };
+        let variances = system.asymmetry_variances(&system.errors(draws));
+        let (mut squares, mut known) = (ROUTES_BEFORE, ROUTES_BEFORE);
+        for (index, route) in self.routes.iter().enumerate().filter(|(_, route)| !route.without_client) {
+            let usual = (ASYMMETRY * self.scales[index].delay / 2.0).max(1e3).hypot(route.blurred);
+            squares += (self.asymmetries[index] / usual).abs().min(OUTLYING).powi(2);
+            known += (1.0 - variances[index] * self.asymmetry_weights[index]).max(0.0);
+        }
+        // Never more than was thought: steps, slews and calls that nobody waited for pass for asymmetry, nothing for evenness.
+        self.asymmetry = (squares / known).sqrt().min(1.0);
+    }
+
     fn pass(&mut self, pass: &Pass, observations: &mut [Observation]) {
         let (curves, spacing_ns) = (&self.curves, self.spacing_ns);
         let in_turns = observations.par_iter_mut().with_min_len(AT_ONCE);
@@ -265,7 +306,7 @@ impl<'a> Work<'a> {
             .iter()
             .zip(self.routes)
             .map(|(scale, route)| {
-                let part = if route.without_client { ASYMMETRY_WITHIN } else { ASYMMETRY };
+                let part = if route.without_client { ASYMMETRY_WITHIN } else { self.asymmetry * ASYMMETRY };
                 (part * scale.delay / 2.0).max(1e3).hypot(route.blurred).powi(-2)
             })
             .collect();

@@ -45,7 +45,7 @@ pub fn clocks(evidence: &Evidence, spans: &[Option<(LocalTime, LocalTime)>], set
         None => rollup::window_ns(evidence).map(|window_ns| evidence.rolled_up(window_ns)),
     };
     let evidence = rolled_up.as_ref().unwrap_or(evidence);
-    let fit = fit::fit(evidence, spans, settings.reference, &[]);
+    let fit = fit::fit(evidence, spans, settings.reference, &[], None);
     let mut estimate = decide::decide(evidence, spans, settings, fit);
     estimate.contradictions = bounds::bound(evidence, &estimate.unanswered, &mut estimate.map);
     bounds::narrow(&mut estimate.map);

@@ -146,19 +146,23 @@ impl System<'_> {
     /// Errors that the solution may have, drawn from their distribution: the problem solved again for nothing but noise
     /// of the size that its weights state (perturbation sampling; Papandreou and Yuille 2010). Every sum of unknowns has
     /// its exact variance among them, links' asymmetries included, and no inverse is formed.
+    /// Eight and more are drawn in whole eights.
     pub(super) fn errors(&self, draws: u64) -> Vec<Vec<f64>> {
         let preconditioner = Preconditioner::new(self);
-        let abreast = |first: u64| {
-            let noises: [Vec<f64>; ABREAST] = std::array::from_fn(|lane| self.noise(first + lane as u64));
-            let right: Vec<Lanes<ABREAST>> =
-                (0..self.unknowns).map(|k| std::array::from_fn(|lane| noises[lane][k])).collect();
-            let mut v = vec![[0.0; ABREAST]; self.unknowns];
-            self.solve_for(&right, &preconditioner, &mut v, 1e-3);
-            let wanted = (draws - first).min(ABREAST as u64) as usize;
-            (0..wanted).map(|lane| v.iter().map(|v| v[lane]).collect()).collect::<Vec<_>>()
-        };
+        if draws < ABREAST as u64 {
+            return (0..draws).flat_map(|first| self.drawn::<1>(first, &preconditioner)).collect();
+        }
         let firsts: Vec<u64> = (0..draws).step_by(ABREAST).collect();
-        firsts.into_par_iter().flat_map_iter(abreast).collect()
+        firsts.into_par_iter().flat_map_iter(|first| self.drawn::<ABREAST>(first, &preconditioner)).collect()
+    }
+
+    /// Errors of some draws in a row.
+    fn drawn<const L: usize>(&self, first: u64, preconditioner: &Preconditioner) -> [Vec<f64>; L] {
+        let noises: [Vec<f64>; L] = std::array::from_fn(|lane| self.noise(first + lane as u64));
+        let right: Vec<Lanes<L>> = (0..self.unknowns).map(|k| std::array::from_fn(|lane| noises[lane][k])).collect();
+        let mut v = vec![[0.0; L]; self.unknowns];
+        self.solve_for(&right, preconditioner, &mut v, 1e-3);
+        std::array::from_fn(|lane| v.iter().map(|v| v[lane]).collect())
     }
 
     /// How much likelier it is that all unknowns from `first` on are zero than that they are what `v` has, drawn as their
@@ -269,6 +273,22 @@ impl System<'_> {
             asymmetries[link] = sum / weight;
         }
         asymmetries
+    }
+
+    /// How unsure each link's asymmetry is, ns², with errors that the unknowns may have; of a link without rows, as unsure
+    /// as before.
+    pub(super) fn asymmetry_variances(&self, errors: &[Vec<f64>]) -> Vec<f64> {
+        let mut variances: Vec<f64> = self.asymmetry_weights.iter().map(|weight| 1.0 / weight).collect();
+        for rows in self.rows.by_link() {
+            let link = self.rows.links[rows.start] as usize;
+            let total = self.asymmetry_weights[link] + self.rows.weights[rows.clone()].iter().sum::<f64>();
+            let moved = |error: &Vec<f64>| {
+                rows.clone().map(|row| self.rows.weights[row] * self.rows.dot(row, error)).sum::<f64>() / total
+            };
+            let by_unknowns = errors.iter().map(|error| moved(error).powi(2)).sum::<f64>() / errors.len() as f64;
+            variances[link] = 1.0 / total + by_unknowns;
+        }
+        variances
     }
 
     /// Weighted values of a link's rows, less what the link's own asymmetry takes up.
