@@ -318,7 +318,7 @@ impl<'a> Work<'a> {
         let weights = self.rows.weights.clone();
         let mut iterations = 1;
         for round in 1..=ROUNDS {
-            // Where a rough solve changed nothing, no other would.
+            // What a rough solve does not change is left to the last one.
             if iterations == 0 && round < ROUNDS {
                 continue;
             }
