@@ -27,8 +27,17 @@ const LEAST_WINDOW_S: f64 = 4.0 * SPACING_S;
 /// A clock's readings over a longer time than so many median clocks' are broken, or of another day.
 const LONGEST: f64 = 10.0;
 
+/// So many readings can be looked at in every pass: it takes some 20 s.
+const LOOKED_AT: usize = 2_000_000;
+
 /// How long the windows of a fleet should be, ns; `None` where all readings can be looked at.
 pub(super) fn window_ns(evidence: &Evidence) -> Option<i64> {
+    let window_ns = (evidence.readings.len() > LOOKED_AT).then(|| stretch_ns(evidence));
+    window_ns.filter(|window_ns| *window_ns >= LEAST_WINDOW_S * 1e9).map(|window_ns| window_ns.round() as i64)
+}
+
+/// How far apart knots may stand, ns: the time that all clocks are heard of, shared out among the unknowns.
+fn stretch_ns(evidence: &Evidence) -> f64 {
     let mut reaches: Vec<Option<(i64, i64)>> = vec![None; evidence.clocks.len()];
     for reading in &evidence.readings {
         for (clock, at) in [(reading.link.client, reading.request_sent), (reading.link.server, reading.response_sent)] {
@@ -40,8 +49,7 @@ pub(super) fn window_ns(evidence: &Evidence) -> Option<i64> {
         reaches.into_iter().flatten().map(|(first, last)| last.saturating_sub(first) as f64).collect();
     lengths.sort_unstable_by(f64::total_cmp);
     let most = LONGEST * quantile(&lengths, 0.5);
-    let window_ns = lengths.iter().map(|length| length.min(most)).sum::<f64>() / UNKNOWNS;
-    (window_ns >= LEAST_WINDOW_S * 1e9).then_some(window_ns.round() as i64)
+    lengths.iter().map(|length| length.min(most)).sum::<f64>() / UNKNOWNS
 }
 
 pub(super) fn roll_up(evidence: &Evidence, window_ns: i64) -> Evidence {
@@ -373,7 +381,6 @@ mod tests {
 
     #[test]
     fn fleets_that_can_be_looked_at_whole_are() {
-        assert_eq!(window_ns(&evidence(&steady_calls(), 1, drifting(40), 1)), None);
         let mut all = evidence(&[(0, 500, 500), (2_000_000, 500, 500)], 1, drifting(0), 1);
         let reading = all.readings[0];
         all.clocks = (0..4_000).map(|clock| format!("{clock:04}")).collect();
@@ -385,7 +392,13 @@ mod tests {
             all.readings.push(Reading { link, request_sent: late, response_sent: late, ..reading });
         }
         all.readings.last_mut().unwrap().response_sent = i64::MAX;
-        let window_ns = window_ns(&all).unwrap() as f64;
-        assert!((window_ns / 53.3e9 - 1.0).abs() < 0.02, "{window_ns}");
+        assert!((stretch_ns(&all) / 53.3e9 - 1.0).abs() < 0.02, "{}", stretch_ns(&all));
+        assert_eq!(window_ns(&all), None);
+        all.readings = all.readings.repeat(LOOKED_AT / all.readings.len() + 1);
+        assert_eq!(window_ns(&all), Some(stretch_ns(&all).round() as i64));
+        all.clocks.truncate(1_000);
+        all.readings.retain(|reading| reading.link.server.0 < 1_000);
+        all.readings = all.readings.repeat(LOOKED_AT / all.readings.len() + 1);
+        assert_eq!(window_ns(&all), None, "a window of 13 s");
     }
 }
