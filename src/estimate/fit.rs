@@ -88,7 +88,7 @@ const ASYMMETRY: f64 = 0.15;
 
 /// That the routes of a fleet are more even than that is learnt from its cycles; what is said above counts as much as so many
 /// routes whose asymmetry is known, and no route as further out than so many of its deviations. (Fleet `symmetric`, seed 8:
-/// p95 53 µs instead of 77; fleets of ± 30 % stay as they are.)
+/// p95 55 µs instead of 77; fleets of ± 30 % stay as they are.)
 const ROUTES_BEFORE: f64 = 10.0;
 const OUTLYING: f64 = 3.0;
 
