@@ -178,8 +178,8 @@ pub(super) fn fit(
         }
     }
     // Rolled up, all windows are as long as a knot's stretch, and the longest would be told twice.
-    let repeats = |pass: &Pass| work.rolled_up && pass.window_s > 10.0;
-    for pass in PASSES.iter().filter(|pass| pass.guard && !repeats(pass)).collect::<Vec<_>>() {
+    let repeats = |pass: &Pass| evidence.rolled_up.is_some() && pass.window_s > 10.0;
+    for pass in PASSES.iter().filter(|pass| pass.guard && !repeats(pass)) {
         work.pass(pass, &mut observations);
     }
     let biases = work.curves.bias(0);

@@ -617,6 +617,37 @@ mod tests {
     }
 
     #[test]
+    fn a_long_chain_of_clocks_is_seen_from_afar_by_neighbourhoods() {
+        // Every clock is 5 ns ahead of the last, the first of the reference. They are numbered by leaps, so that neighbours
+        // in the chain are none by number.
+        let clocks = 3 * COARSE + 1;
+        let number = |place: usize| place * 7 % clocks;
+        let mut rows = Rows::new();
+        for place in 0..clocks {
+            for knot in 0..2 {
+                let before = place.checked_sub(1).map(|before| (2 * number(before) + knot, -1.0));
+                rows.push([(2 * number(place) + knot, 1.0)].into_iter().chain(before), 5.0, 1.0, place as u32);
+            }
+        }
+        let blocks: Vec<Block> = (0..clocks).map(|clock| Block { start: 2 * clock, count: 2 }).collect();
+        let system = System {
+            unknowns: 2 * clocks,
+            blocks: &blocks,
+            rows: &rows,
+            asymmetry_weights: &vec![1e3; clocks],
+            smoothness: &vec![0.0; 2 * clocks],
+            ridge: &vec![1e-12; 2 * clocks],
+        };
+        let mut v = vec![0.0; 2 * clocks];
+        let iterations = system.solve(&mut v, 1e-9);
+        for place in 0..clocks {
+            let ahead = 5.0 * (place + 1) as f64;
+            assert!((v[2 * number(place)] / ahead - 1.0).abs() < 1e-4, "{place}: {}", v[2 * number(place)]);
+        }
+        assert!(iterations < 60, "{iterations} iterations, and as many as there are clocks without");
+    }
+
+    #[test]
     fn eliminating_asymmetries_equals_solving_for_them() {
         with(|system| {
             let mut v = vec![0.0; 6];
