@@ -30,6 +30,24 @@ fn a_fleet_comes_out_of_the_readings_that_can_decide_as_of_all() {
 }
 
 #[test]
+fn a_reading_that_stands_for_others_makes_as_sure_as_all_of_them() {
+    // Links are even, so that noise is what intervals are made of.
+    let mut fleet = Fleet::new(20, 1_800.0, 0.2);
+    fleet.asymmetry = 0.0;
+    let evidence = fleet.evidence(0..fleet.links.len());
+    let median = |evidence: &Evidence| {
+        let models = estimate(&fleet, evidence).map.models;
+        let knots = models.iter().skip(1).flat_map(|model| &model.segments).flat_map(|segment| &segment.knots);
+        let mut intervals: Vec<i64> = knots.map(|knot| knot.uncertainty_ns).collect();
+        intervals.sort_unstable();
+        intervals[intervals.len() / 2]
+    };
+    let (of_all, of_rolled_up) = (median(&evidence), median(&rolled_up(&evidence, 60)));
+    let ratio = of_rolled_up as f64 / of_all as f64;
+    assert!((0.7..1.4).contains(&ratio), "{of_all} ns, rolled up {of_rolled_up} ns");
+}
+
+#[test]
 fn a_step_is_found_to_the_millisecond_and_the_second_all_the_same() {
     let mut fleet = Fleet::new(20, 1_800.0, 0.2);
     fleet.clocks[7].step = (851.0, 40e6);
