@@ -294,6 +294,34 @@ mod tests {
     }
 
     #[test]
+    fn work_is_done_before_the_calls_as_far_as_asked() {
+        // Calls without a client span, on quick links: what is left of the caller's span is its own work.
+        let missing = "mix = { client_missing = 1.0, messaging = 0.0, gives_up = 0.0, fire_and_forget = 0.0 }";
+        let links = "[links]\nset_up = 0.0\nspikes = 0.0\none_way_ms = [0.01, 0.02]";
+        let share_before = |work_ahead: &str| {
+            let (_, spans) = made(&format!("[traffic]\nlost = 0.0\nhostile = 1.0\n{missing}\n{work_ahead}\n{links}"));
+            let mut calls: HashMap<u64, Vec<&Span>> = HashMap::new();
+            for call in &spans {
+                call.parent
+                    .filter(|parent| parent.remote)
+                    .into_iter()
+                    .for_each(|parent| calls.entry(parent.id).or_default().push(call));
+            }
+            let (mut before, mut all) = (0, 0);
+            for caller in &spans {
+                if let Some([call]) = calls.get(&caller.id).map(Vec::as_slice) {
+                    before += call.stamp.true_start - caller.stamp.true_start;
+                    all += (caller.stamp.true_end - caller.stamp.true_start)
+                        - (call.stamp.true_end - call.stamp.true_start);
+                }
+            }
+            before as f64 / all as f64
+        };
+        let (even, ahead) = (share_before(""), share_before("work_ahead = 0.9"));
+        assert!((0.4..0.6).contains(&even) && (0.8..0.95).contains(&ahead), "{even} {ahead}");
+    }
+
+    #[test]
     fn retries_make_a_client_span_each_or_two_servers_under_one() {
         let (_, spans) = made("[traffic]\nhostile = 0.0\nretries = 0.2\nlost = 0.0");
         let resent = |span: &Span| span.attributes.iter().any(|(key, _)| *key == "http.request.resend_count");

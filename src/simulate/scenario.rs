@@ -225,6 +225,8 @@ pub struct Traffic {
     pub retries: f64,
     /// Share of calls that answer with an error.
     pub errors: f64,
+    /// Share of a request's own work that is done before its first call; by default as much as between and after calls.
+    pub work_ahead: Option<f64>,
     /// Share of traces that never leave one host: a lone INTERNAL root with children.
     pub background: f64,
     /// Share of spans that never arrive.
@@ -322,6 +324,7 @@ impl Default for Traffic {
             poll_s: 20.0,
             retries: 0.0,
             errors: 0.003,
+            work_ahead: None,
             background: 0.0,
             lost: 0.01,
         }
@@ -369,6 +372,8 @@ impl Scenario {
         if let Some(replaced) = self.fleet.replaced {
             ensure!(replaced.every_s > 0.0, "fleet.replaced.every_s: more than 0");
         }
+        let ahead = self.traffic.work_ahead.unwrap_or(0.0);
+        ensure!((0.0..=1.0).contains(&ahead), "traffic.work_ahead: from 0 to 1");
         let sdk = self.sdk;
         ensure!(
             sdk.millisecond_starts + sdk.wall_clock_ends + sdk.anchored <= 1.0 + 1e-9,
@@ -404,6 +409,7 @@ mod tests {
         assert!(refusal("sede = 3").contains("sede"));
         assert!(refusal("[fleet]\nclocks = 20\nservices = 3").contains("20 clocks"));
         assert!(refusal("[links]\nasymmetry = 1.0").contains("links.asymmetry"));
+        assert!(refusal("[traffic]\nwork_ahead = 1.5").contains("traffic.work_ahead"));
         assert!(refusal("[clocks.slews]\nshare = 1.0\nppm = [1.0, 2.0]").contains("exactly one"));
     }
 }

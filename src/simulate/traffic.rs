@@ -132,9 +132,16 @@ impl Story<'_> {
         let id = self.id();
         let callees = self.callees(service, depth);
         let work_ns = self.work_ns();
-        let piece_ns = work_ns / (callees.len() as i64 + 1);
+        let even_ns = work_ns / (callees.len() as i64 + 1);
+        let (ahead_ns, piece_ns) = match self.scenario.traffic.work_ahead {
+            Some(share) if !callees.is_empty() => {
+                let ahead_ns = (share * work_ns as f64) as i64;
+                (ahead_ns, (work_ns - ahead_ns) / callees.len() as i64)
+            }
+            _ => (even_ns, even_ns),
+        };
 
-        let mut now = at.plus(piece_ns);
+        let mut now = at.plus(ahead_ns);
         let inner = if self.dice.chance(0.15) { Some((self.id(), now)) } else { None };
         let under = inner.map_or(id, |(id, _)| id);
         let parallel = self.dice.chance(0.3);
