@@ -1,8 +1,8 @@
 //! What each ingredient of the estimator buys: the program without it, beside the program as it is.
 //!
-//! `cargo bench --bench ablation` takes out one after the other; names after `--` take only those, and `--from 21` fleets
-//! of seeds from 21 on. The switches are here and not in the product: each is a text of the source and what stands in its
-//! place. One that no longer fits the source fails before anything is built.
+//! `cargo bench --bench ablation` takes out one after the other; names after `--` take only those, `--from 21` fleets of
+//! seeds from 21 on, and `--seeds 40` so many. The switches are here and not in the product: each is a text of the source
+//! and what stands in its place. One that no longer fits the source fails before anything is built.
 
 #[path = "ablation/ingredients.rs"]
 mod ingredients;
@@ -20,7 +20,7 @@ const SEEDS: u64 = 5;
 const FIRST_SEED: u64 = 41;
 
 const HEAD: &str = "\
-| ingredient | instead | scenario | figure | with | without | worse by, of five seeds: least, median, most | mean ÷ spread |
+| ingredient | instead | scenario | figure | with | without | worse by: least, median, most of the seeds | mean ÷ spread |
 |---|---|---|---|---|---|---|---|";
 
 impl Figure {
@@ -48,9 +48,9 @@ impl Figure {
         }
     }
 
-    /// Sizes grow by a factor, and less than a microsecond is none; shares and counts, which may be zero, by a number.
+    /// Sizes and counts grow by a factor, and less than one of them is none; shares by a number.
     fn is_size(self) -> bool {
-        matches!(self, Self::P95 | Self::P99 | Self::Interval)
+        !matches!(self, Self::Missed)
     }
 
     /// How much worse a figure became: above zero is worse.
@@ -241,20 +241,26 @@ fn over_spread(worse: &[f64]) -> String {
 }
 
 fn main() {
-    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
-    let from = arguments.iter().position(|argument| argument == "--from");
-    let first = from.map_or(FIRST_SEED, |place| arguments[place + 1].parse().unwrap());
-    let is_name = |place: &usize| from.is_none_or(|from| *place != from && *place != from + 1);
-    let named: Vec<&String> = (0..arguments.len()).filter(is_name).map(|place| &arguments[place]).collect();
+    let mut arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
+    let (mut first, mut seeds, mut named) = (FIRST_SEED, SEEDS, Vec::new());
+    while let Some(argument) = arguments.next() {
+        let mut number =
+            || arguments.next().and_then(|next| next.parse().ok()).expect("a number behind --from, --seeds");
+        match argument.as_str() {
+            "--from" => first = number(),
+            "--seeds" => seeds = number(),
+            _ => named.push(argument),
+        }
+    }
     for name in &named {
-        assert!(INGREDIENTS.iter().any(|ingredient| ingredient.name == **name), "no ingredient {name:?}");
+        assert!(INGREDIENTS.iter().any(|ingredient| ingredient.name == *name), "no ingredient {name:?}");
     }
     let chosen = INGREDIENTS.iter().filter(|one| named.is_empty() || named.iter().any(|name| *name == one.name));
     let chosen: Vec<_> = chosen.map(|ingredient| (ingredient, replaced(ingredient))).collect();
 
     let _ = fs::remove_dir_all(work().join("fleets"));
     let unchanged = build("unchanged", &BTreeMap::new());
-    let mut fleets = Fleets { unchanged, seeds: first..first + SEEDS, known: BTreeMap::new() };
+    let mut fleets = Fleets { unchanged, seeds: first..first + seeds, known: BTreeMap::new() };
     println!("{HEAD}");
     for (ingredient, replaced) in chosen {
         let program = build(ingredient.name, &replaced);

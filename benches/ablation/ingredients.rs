@@ -60,7 +60,7 @@ pub const INGREDIENTS: &[Ingredient] = &[
         name: "asymmetry_within",
         instead: "calls without a client span no more asymmetric than others",
         replace: &[("fit.rs", "const ASYMMETRY_WITHIN: f64 = 0.58;", "const ASYMMETRY_WITHIN: f64 = ASYMMETRY;")],
-        shown: &[of("many", &[P95, Missed])],
+        shown: &[of("clientless", &[P95, Missed])],
     },
     Ingredient {
         name: "routes",
@@ -70,7 +70,7 @@ pub const INGREDIENTS: &[Ingredient] = &[
             "of_pair.chunk_by(alike)",
             "of_pair.chunk_by(|left, right| alike(left, right) && false)",
         )],
-        shown: &[of("many", &[P95, P99])],
+        shown: &[of("sparse", &[P95, Missed])],
     },
     Ingredient {
         name: "low_delay",
@@ -101,22 +101,6 @@ pub const INGREDIENTS: &[Ingredient] = &[
         shown: &[of("hostile_even", &[P95])],
     },
     Ingredient {
-        name: "lending",
-        instead: "windows with one direction alone say nothing",
-        replace: &[("rows.rs", "const LENT_OVER: i64 = 3;", "const LENT_OVER: i64 = 0;")],
-        shown: &[of("sparse", &[P95]), of("few", &[P95])],
-    },
-    Ingredient {
-        name: "minima",
-        instead: "the least of n delays taken for the link's floor",
-        replace: &[(
-            "rows.rs",
-            "let residual = ((out - over_out) - (back - over_back)) / 2.0;",
-            "let residual = (out - back) / 2.0;",
-        )],
-        shown: &[of("symmetric", &[P95]), of("sparse", &[P95])],
-    },
-    Ingredient {
         name: "excess",
         instead: "a slow pair of minima as sure as a quick one",
         replace: &[("rows.rs", "+ excess * excess / 3.0", "+ 0.0 * excess")],
@@ -126,13 +110,13 @@ pub const INGREDIENTS: &[Ingredient] = &[
         name: "floored",
         instead: "floored readings averaged",
         replace: &[("rows.rs", "if exact { together(", "if exact && false { together(")],
-        shown: &[of("milliseconds", &[P95]), of("hour", &[P95])],
+        shown: &[of("milliseconds", &[P95]), of("connecting", &[P95])],
     },
     Ingredient {
         name: "close",
         instead: "floored readings of any δ",
         replace: &[("rows.rs", "const CLOSE: f64 = 1.5;", "const CLOSE: f64 = 1e9;")],
-        shown: &[of("hour", &[P95])],
+        shown: &[of("connecting", &[P95])],
     },
     Ingredient {
         name: "long_windows",
@@ -149,12 +133,6 @@ pub const INGREDIENTS: &[Ingredient] = &[
         instead: "a clock bends a hundred times as easily",
         replace: &[("fit.rs", "const WANDER: f64 = 2.5e-7;", "const WANDER: f64 = 2.5e-5;")],
         shown: &[of("sparse", &[P95]), of("symmetric", &[P95])],
-    },
-    Ingredient {
-        name: "looser",
-        instead: "the first passes as stiff as the last",
-        replace: &[("fit.rs", "const LOOSER: f64 = 5.0;", "const LOOSER: f64 = 1.0;")],
-        shown: &[of("drift", &[P95]), of("steps", &[P95])],
     },
     Ingredient {
         name: "bends",
