@@ -47,24 +47,15 @@ impl Figure {
             Self::Inverted => "inversions left",
         }
     }
+}
 
-    /// Sizes and counts grow by a factor, and less than one of them is none; shares by a number.
-    fn is_size(self) -> bool {
-        !matches!(self, Self::Missed)
-    }
+/// The logarithm of the factor by which a figure grew; less than one of it counts as one.
+fn worse(with: f64, without: f64) -> f64 {
+    (without.max(1.0) / with.max(1.0)).ln()
+}
 
-    /// How much worse a figure became: above zero is worse.
-    fn worse(self, with: f64, without: f64) -> f64 {
-        if self.is_size() { (without.max(1.0) / with.max(1.0)).ln() } else { without - with }
-    }
-
-    fn text_of_worse(self, worse: f64) -> String {
-        match self.is_size() {
-            true if worse.exp() < 10.0 => format!("× {:.2}", worse.exp()),
-            true => format!("× {:.0}", worse.exp()),
-            false => format!("{worse:+.1}"),
-        }
-    }
+fn text_of_worse(worse: f64) -> String {
+    if worse.exp() < 10.0 { format!("× {:.2}", worse.exp()) } else { format!("× {:.0}", worse.exp()) }
 }
 
 /// A folder of its own for all that is made here, wiped at the start.
@@ -204,8 +195,8 @@ impl Fleets {
 fn row(ingredient: &Ingredient, scenario: &str, figure: Figure, with: &[Value], without: &[Value]) -> String {
     let of = |scores: &[Value]| scores.iter().map(|score| figure.of(score)).collect::<Vec<f64>>();
     let (with, without) = (of(with), of(without));
-    let worse: Vec<f64> = with.iter().zip(&without).map(|(&with, &without)| figure.worse(with, without)).collect();
-    let [least, median, most] = spread_out(&worse).map(|worse| figure.text_of_worse(worse));
+    let worse: Vec<f64> = with.iter().zip(&without).map(|(&with, &without)| worse(with, without)).collect();
+    let [least, median, most] = spread_out(&worse).map(text_of_worse);
     let cells = [
         ingredient.name.to_owned(),
         ingredient.instead.to_owned(),
