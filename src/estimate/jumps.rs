@@ -84,6 +84,8 @@ pub(super) fn bases_of(sender: (&[Stretch], i64), receiver: (&[Stretch], i64)) -
 /// One call's word on a clock: when, how far ahead, and within what.
 #[derive(Clone, Copy, Debug)]
 struct Sample {
+    /// The other clock.
+    by: u32,
     time: i64,
     ahead: i64,
     within: i64,
@@ -223,12 +225,43 @@ fn sample(call: &Reading, clock: u32, known: &BTreeMap<u32, Vec<Stretch>>) -> Op
     let time = stretch.time(local);
     let apart = call.forward_ns().saturating_sub(call.backward_ns()) / 2;
     let ahead = stretch.offset(time).saturating_add(if is_server { apart } else { -apart });
-    Some((stretches.len() > 1, Sample { time, ahead, within: call.round_trip_delay_ns() / 2 }))
+    Some((stretches.len() > 1, Sample { by: other, time, ahead, within: call.round_trip_delay_ns() / 2 }))
 }
 
 fn median(mut values: Vec<f64>) -> f64 {
     values.sort_unstable_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(0.0)
+}
+
+/// Samples without those that most of the other neighbours contradict before and after; of two, the one by which the clock
+/// is the steadier is believed. What one neighbour alone says of a clock is the neighbour's own: steps of less than a second
+/// are no jumps, but may add up to some, and by such a clock others seemed to jump to and fro (fleet `steps`, seed 513).
+fn agreed(samples: &[Sample], slope: f64, least: f64) -> Vec<Sample> {
+    let mut of_neighbour: BTreeMap<u32, Vec<Sample>> = BTreeMap::new();
+    samples.iter().for_each(|sample| of_neighbour.entry(sample.by).or_default().push(*sample));
+    let rise = |from: &Sample, to: &Sample| {
+        to.ahead.saturating_sub(from.ahead) as f64 - slope * to.time.saturating_sub(from.time) as f64
+    };
+    let range = |samples: &Vec<Sample>| {
+        let rises = || samples.iter().map(|sample| rise(&samples[0], sample));
+        rises().fold(0.0, f64::max) - rises().fold(0.0, f64::min)
+    };
+    let ranges: BTreeMap<u32, f64> = of_neighbour.iter().map(|(&by, samples)| (by, range(samples))).collect();
+    let is_agreed = |sample: &&Sample| {
+        let others = of_neighbour.iter().filter(|(by, _)| **by != sample.by);
+        let contradicts = |(_, theirs): &(&u32, &Vec<Sample>)| {
+            let after = theirs.partition_point(|other| other.time <= sample.time);
+            let beside = theirs[after.saturating_sub(1)..].iter().take(1 + usize::from(after > 0));
+            beside.map(|other| rise(sample, other)).all(|rise| rise.abs() > least)
+        };
+        let against: Vec<u32> = others.clone().filter(contradicts).map(|(by, _)| *by).collect();
+        match against[..] {
+            [] => true,
+            [other] if others.count() == 1 => ranges[&sample.by] <= ranges[&other],
+            _ => 2 * against.len() <= of_neighbour.len() - 1,
+        }
+    };
+    samples.iter().filter(is_agreed).copied().collect()
 }
 
 /// A clock's samples, in order of time → its stretches.
@@ -249,6 +282,7 @@ fn stretches(samples: &[Sample]) -> Vec<Stretch> {
         samples.windows(2).map(|pair| value(&pair[1]) - value(&pair[0]) - slope * after(pair[0].time, &pair[1]));
     let usual = median(changes.map(f64::abs).collect());
     let least = LEAST_NS.max(OVER_USUAL * usual);
+    let samples = &agreed(samples, slope, least)[..];
 
     let mut runs: Vec<Vec<Sample>> = vec![vec![samples[0]]];
     for (index, sample) in samples.iter().enumerate().skip(1) {
@@ -332,7 +366,7 @@ mod tests {
             let wrong = [0.003, -0.002, 0.001][k as usize % 3];
             // Every eleventh call is off by minutes for reasons of its own.
             let wrong = if k % 11 == 5 { 100.0 } else { wrong };
-            Sample { time, ahead: ((ahead(time as f64 / 1e9) + wrong) * 1e9) as i64, within: 5_000_000 }
+            Sample { by: 0, time, ahead: ((ahead(time as f64 / 1e9) + wrong) * 1e9) as i64, within: 5_000_000 }
         };
         let samples: Vec<Sample> = (0..1_200).map(sample).collect();
         let found = stretches(&samples);
@@ -367,6 +401,25 @@ mod tests {
             |time| 0.074443 * (time % 60.0),
             &[60.0, 120.0, 180.0, 240.0, 300.0, 360.0, 420.0, 480.0, 540.0].map(|at| (at, -4.46658)),
         );
+    }
+
+    #[test]
+    fn what_one_neighbour_alone_says_is_no_jump() {
+        // Calls by turns; by the last neighbour the clock is two seconds ahead for the first minute.
+        let said = |neighbours: usize, jump: f64| -> Vec<Stretch> {
+            let sample = |k: usize| {
+                let (by, time) = (k % neighbours, k as i64 * SECOND / 2);
+                let own = if by == neighbours - 1 && k < 120 { 2.0 } else { 0.0 };
+                let jumped = if k < 600 { 0.0 } else { jump };
+                Sample { by: by as u32, time, ahead: ((own + jumped) * 1e9) as i64, within: 5_000_000 }
+            };
+            stretches(&(0..1_200).map(sample).collect::<Vec<_>>())
+        };
+        for neighbours in [2, 3, 5] {
+            assert_eq!(said(neighbours, 0.0).len(), 1, "{neighbours}");
+            let found = said(neighbours, 60.0);
+            assert!(found.len() == 2 && found[1].base - found[0].base == 60 * SECOND, "{neighbours}: {found:?}");
+        }
     }
 
     #[test]
