@@ -126,7 +126,7 @@ pub const INGREDIENTS: &[Ingredient] = &[
             ("fit.rs", "window_s: 20.0, guard", "window_s: 5.0, guard"),
             ("fit.rs", "window_s: 40.0, guard", "window_s: 5.0, guard"),
         ],
-        shown: &[of("symmetric", &[P95]), of("drift", &[P95])],
+        shown: &[of("hostile_even", &[P95]), of("symmetric", &[P95])],
     },
     Ingredient {
         name: "wander",
