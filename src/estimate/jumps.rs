@@ -258,7 +258,7 @@ fn agreed(samples: &[Sample], slope: f64, least: f64) -> Vec<Sample> {
         match against[..] {
             [] => true,
             [other] if others.count() == 1 => ranges[&sample.by] <= ranges[&other],
-            _ => 2 * against.len() <= of_neighbour.len() - 1,
+            _ => 2 * against.len() < of_neighbour.len(),
         }
     };
     samples.iter().filter(is_agreed).copied().collect()
