@@ -261,7 +261,9 @@ fn agreed(samples: &[Sample], slope: f64, least: f64) -> Vec<Sample> {
             _ => 2 * against.len() < of_neighbour.len(),
         }
     };
-    samples.iter().filter(is_agreed).copied().collect()
+    let agreed: Vec<Sample> = samples.iter().filter(is_agreed).copied().collect();
+    // Where each contradicts each other, none is more believable.
+    if agreed.is_empty() { samples.to_vec() } else { agreed }
 }
 
 /// A clock's samples, in order of time → its stretches.
@@ -423,6 +425,18 @@ mod tests {
             let found = said(neighbours, 60.0);
             assert!(found.len() == 2 && found[1].base - found[0].base == 60 * SECOND, "{neighbours}: {found:?}");
         }
+    }
+
+    #[test]
+    fn where_all_neighbours_contradict_each_other_all_count() {
+        // As by a host name that three machines share.
+        let sample = |k: usize| {
+            let (by, time) = (k % 3, k as i64 * SECOND);
+            Sample { by: by as u32, time, ahead: by as i64 * 3_600 * SECOND, within: 5_000_000 }
+        };
+        let samples: Vec<Sample> = (0..60).map(sample).collect();
+        assert_eq!(agreed(&samples, 0.0, LEAST_NS).len(), samples.len());
+        assert!(!stretches(&samples).is_empty());
     }
 
     #[test]
