@@ -488,7 +488,6 @@ fn every_layout_of_the_collector_is_corrected_alike() {
 #[test]
 fn every_layout_of_the_collector_is_corrected_alike_around_a_step() {
     let score = check_layouts("s3", 2_348).score(&data("real/written/truth-s3.parquet"));
-    // 150 traces; 1.8 is the limit of the recording of four minutes.
-    check("p95, ms", score.corrected.error.p95_ns / 1e6, 1.9);
+    check("p95, ms", score.corrected.error.p95_ns / 1e6, 1.8);
     assert!(score.corrected.error.p99_ns < score.doing_nothing.error.p99_ns);
 }

@@ -370,7 +370,7 @@ fn push_minima(
         return;
     };
     let (Some((out, forward)), Some((back, backward))) = (with_out.out, with_back.back) else { return };
-    // The least of n exponential delays is above the floor by jitter/n, give or take the same.
+    // The least of n exponential delays is above the floor by jitter/n, give or take the same. Both legs' are: it cancels.
     let (over_out, over_back) = (scale.jitter_out / with_out.outs as f64, scale.jitter_back / with_back.backs as f64);
     let residual = (out - back) / 2.0;
     let rounding = 0.02 * (scale.jitter_out + scale.jitter_back);

@@ -302,10 +302,9 @@ mod tests {
             let (_, spans) = made(&format!("[traffic]\nlost = 0.0\nhostile = 1.0\n{missing}\n{work_ahead}\n{links}"));
             let mut calls: HashMap<u64, Vec<&Span>> = HashMap::new();
             for call in &spans {
-                call.parent
-                    .filter(|parent| parent.remote)
-                    .into_iter()
-                    .for_each(|parent| calls.entry(parent.id).or_default().push(call));
+                if let Some(parent) = call.parent.filter(|parent| parent.remote) {
+                    calls.entry(parent.id).or_default().push(call);
+                }
             }
             let (mut before, mut all) = (0, 0);
             for caller in &spans {
