@@ -107,6 +107,16 @@ pub const INGREDIENTS: &[Ingredient] = &[
         shown: &[of("few", &[P95])],
     },
     Ingredient {
+        name: "minima",
+        instead: "the least of n delays taken for the link's floor",
+        replace: &[(
+            "rows.rs",
+            "let residual = ((out - over_out) - (back - over_back)) / 2.0;",
+            "let residual = (out - back) / 2.0;",
+        )],
+        shown: &[of("drift", &[P95]), of("sparse", &[P95])],
+    },
+    Ingredient {
         name: "excess",
         instead: "a slow pair of minima as sure as a quick one",
         replace: &[("rows.rs", "+ excess * excess / 3.0", "+ 0.0 * excess")],
@@ -139,6 +149,12 @@ pub const INGREDIENTS: &[Ingredient] = &[
         instead: "a clock bends a hundred times as easily",
         replace: &[("fit.rs", "const WANDER: f64 = 2.5e-7;", "const WANDER: f64 = 2.5e-5;")],
         shown: &[of("sparse", &[P95]), of("symmetric", &[P95])],
+    },
+    Ingredient {
+        name: "looser",
+        instead: "the first passes as stiff as the last",
+        replace: &[("fit.rs", "const LOOSER: f64 = 5.0;", "const LOOSER: f64 = 1.0;")],
+        shown: &[of("drift", &[P95]), of("steps", &[P95])],
     },
     Ingredient {
         name: "bends",

@@ -117,6 +117,9 @@ const LOOSE: f64 = 1e-18;
 /// changes no p95 by a tenth.
 const WANDER: f64 = 2.5e-7;
 
+/// The first passes, whose rows are coarse, let a clock bend this many times as easily.
+const LOOSER: f64 = 5.0;
+
 /// Solves of each pass, bends and rows weighted anew after each.
 const ROUNDS: usize = 4;
 
@@ -329,7 +332,7 @@ impl<'a> Work<'a> {
             if pass.robust {
                 self.rows.weights = robust(&self.rows, &weights, &self.asymmetries, &self.curves.values);
             }
-            follow(&mut self.smoothness, &self.curves, self.bend);
+            follow(&mut self.smoothness, &self.curves, if pass.guard { self.bend } else { LOOSER * self.bend });
         }
     }
 }

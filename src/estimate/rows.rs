@@ -370,9 +370,9 @@ fn push_minima(
         return;
     };
     let (Some((out, forward)), Some((back, backward))) = (with_out.out, with_back.back) else { return };
-    // The least of n exponential delays is above the floor by jitter/n, give or take the same. Both legs' are: it cancels.
+    // The least of n exponential delays is above the floor by jitter/n, give or take the same.
     let (over_out, over_back) = (scale.jitter_out / with_out.outs as f64, scale.jitter_back / with_back.backs as f64);
-    let residual = (out - back) / 2.0;
+    let residual = ((out - over_out) - (back - over_back)) / 2.0;
     let rounding = 0.02 * (scale.jitter_out + scale.jitter_back);
     // What the two legs took beyond the link's low delay may be all in one of them, whatever the clocks say.
     let excess = (out + back - scale.delay).max(0.0) / 2.0;
