@@ -57,7 +57,7 @@ use Limit::*;
 const ASYMMETRIC: Limit = P95Floor { times: 1.25, plus_us: 30.0 };
 const FEW_LEFT: Limit = InversionsLeft { share: 0.0005 };
 
-const ROWS: [Row; 13] = [
+const ROWS: [Row; 14] = [
     Row {
         scenario: "const",
         held: &[ASYMMETRIC, BeatsCentring { times: 20.0 }, BeatsCentringInTheMedian { times: 40.0 }, FEW_LEFT],
@@ -71,6 +71,7 @@ const ROWS: [Row; 13] = [
     Row { scenario: "symmetric", held: &[P95 { us: 60.0 }], open: &[] },
     Row { scenario: "sparse", held: &[P95Floor { times: 1.5, plus_us: 60.0 }], open: &[] },
     Row { scenario: "steps", held: &[P95Floor { times: 1.25, plus_us: 50.0 }, P99 { ms: 2.0 }], open: &[] },
+    Row { scenario: "brief", held: &[P95Floor { times: 2.0, plus_us: 60.0 }, P99 { ms: 2.0 }], open: &[] },
     Row { scenario: "hostile", held: &[P95Floor { times: 2.5, plus_us: 60.0 }], open: &[] },
     Row { scenario: "far", held: &[P95Floor { times: 1.25, plus_us: 300.0 }], open: &[] },
     Row { scenario: "slews", held: &[P95Floor { times: 1.25, plus_us: 60.0 }, P99 { ms: 5.0 }], open: &[] },

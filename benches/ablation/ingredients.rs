@@ -154,7 +154,7 @@ pub const INGREDIENTS: &[Ingredient] = &[
         name: "looser",
         instead: "the first passes as stiff as the last",
         replace: &[("fit.rs", "const LOOSER: f64 = 5.0;", "const LOOSER: f64 = 1.0;")],
-        shown: &[of("drift", &[P95]), of("steps", &[P95])],
+        shown: &[of("steps", &[P99, Inverted])],
     },
     Ingredient {
         name: "bends",
@@ -181,6 +181,34 @@ pub const INGREDIENTS: &[Ingredient] = &[
         instead: "no search for steps: a curve runs through them",
         replace: &[("fit.rs", "const SEARCHES: usize = 8;", "const SEARCHES: usize = 0;")],
         shown: &[of("steps", &[P95, P99])],
+    },
+    Ingredient {
+        name: "beforehand",
+        instead: "the search for steps begins with none",
+        replace: &[("fit.rs", "for step in steps {", "for step in &steps[..0] {")],
+        shown: &[of("brief", &[P95, P99])],
+    },
+    Ingredient {
+        name: "looks",
+        instead: "each clock's steps as they seem by those that were known before it",
+        replace: &[("jumps.rs", "const LOOKS: usize = 2;", "const LOOKS: usize = 0;")],
+        shown: &[of("brief", &[P99])],
+    },
+    Ingredient {
+        name: "gives_way",
+        instead: "a break gives way to any that is found beside it",
+        replace: &[("steps.rs", "any(displaces) && cost > as_it_is;", "any(displaces) && cost > as_it_is && false;")],
+        shown: &[of("brief", &[P99])],
+    },
+    Ingredient {
+        name: "sides",
+        instead: "windows reach across steps",
+        replace: &[(
+            "rows.rs",
+            "curves.breaks_before([observation.client, observation.server], place))",
+            "0 * curves.breaks_before([observation.client, observation.server], place))",
+        )],
+        shown: &[of("brief", &[P99])],
     },
     Ingredient {
         name: "bias_odds",

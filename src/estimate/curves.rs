@@ -96,6 +96,13 @@ impl Curves {
         }
     }
 
+    /// How many breaks of these clocks have begun at a place on the grid.
+    pub(super) fn breaks_before(&self, clocks: [u32; 2], at: f64) -> usize {
+        let begun =
+            |clock: u32| self.of_clock[clock as usize].iter().filter(|&&index| self.breaks[index].from <= at).count();
+        clocks.map(begun).iter().sum()
+    }
+
     /// What was taken off a clock's readings at a place on the grid beyond its base, ns.
     pub(super) fn jumped(&self, clock: u32, at: f64) -> i64 {
         let breaks = self.of_clock[clock as usize].iter().map(|&index| &self.breaks[index]);

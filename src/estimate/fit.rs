@@ -5,6 +5,7 @@ use rayon::iter::{IndexedParallelIterator, IntoParallelRefIterator, IntoParallel
 use super::align::{Alignment, align};
 use super::curves::{Break, Curves};
 use super::evidence::{Evidence, Reading, RolledUp, Side};
+use super::jumps;
 use super::routes::{Route, Routes};
 use super::rows::{AT_ONCE, Observation, Scale, observe, rows, scales, waited_for};
 use super::solve::{Rows, System};
@@ -160,8 +161,8 @@ pub(super) fn fit(
     observations.iter_mut().for_each(|observation| observation.kind = kind_of[observation.link as usize]);
     routes.sort(&mut observations);
 
-    // Steps first: breaks that a freely bending solve asks for, until it asks for no more.
-    let mut breaks = jumps(&alignment, &grid);
+    // Steps first: those that calls show, and breaks that a freely bending solve asks for, until it asks for no more.
+    let mut breaks = beforehand(&alignment, &grid, &jumps::smaller(&alignment, &evidence.readings, &anchored));
     let mut work;
     let mut searches = 0;
     loop {
@@ -199,17 +200,25 @@ pub(super) fn fit(
     Fit { alignment, grid, curves, links, observations, used, asymmetry, asymmetries, errors, ranges }
 }
 
-/// Breaks for the jumps that were taken off the readings.
-fn jumps(alignment: &Alignment, grid: &Grid) -> Vec<Break> {
-    let of_clock = |(clock, stretches): (usize, &Vec<super::jumps::Stretch>)| {
-        let one = |pair: &[super::jumps::Stretch]| {
+/// Breaks for the jumps that were taken off the readings, and for the steps that are in them.
+fn beforehand(alignment: &Alignment, grid: &Grid, steps: &[jumps::Step]) -> Vec<Break> {
+    let mut breaks = Vec::new();
+    for (clock, stretches) in (0..).zip(&alignment.stretches) {
+        breaks.extend(stretches.windows(2).map(|pair| {
             let at = grid.place(0, pair[1].from);
             let jump_ns = pair[1].base.saturating_sub(pair[0].base);
-            Break { clock: clock as u32, from: at, to: at, size: pair[1].unsure, least: 0.0, jump_ns }
-        };
-        stretches.windows(2).map(one).collect::<Vec<_>>()
-    };
-    alignment.stretches.iter().enumerate().flat_map(of_clock).collect()
+            Break { clock, from: at, to: at, size: pair[1].unsure, least: 0.0, jump_ns }
+        }));
+    }
+    for step in steps {
+        let at = grid.place(0, step.time);
+        let new = Break { clock: step.clock, from: at, to: at, size: step.size, least: step.unsure, jump_ns: 0 };
+        if !breaks.iter().any(|old| old.jump_ns != 0 && steps::beside(old, &new)) {
+            breaks.push(new);
+        }
+    }
+    steps::sort(&mut breaks);
+    breaks
 }
 
 /// Their number makes a deviation right to one part in eleven.

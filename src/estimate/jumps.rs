@@ -1,9 +1,12 @@
-//! Large steps, taken off the readings before anything is solved.
+//! Steps, as single calls show them before anything is solved. Large ones are taken off the readings.
 //!
 //! In come two-sided readings and who is connected, out goes a base per clock and *stretch* between two jumps, so that a
 //! clock that was hours off for a while takes part like any other: by its raw times its readings would stand hours
 //! away from the calls that they belong to, and a curve that bends freely would run through the hours between. What a
 //! jump is wrong by after this is an unknown of the solve ([`super::curves::Break`]).
+//!
+//! Smaller steps stay in the readings, and are what the search in the solved curves begins with: where neighbours step
+//! within seconds of each other, a curve that bends freely tells neither when nor whose step it was.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,6 +16,12 @@ use super::evidence::{Reading, Side};
 /// A smaller step is found in the solved curves. One that moves readings by a fifth of the closest knots and more is
 /// not: a saw tooth of seconds comes out as a dozen slews (`tests/cases.rs`).
 const LEAST_NS: f64 = 1e9;
+
+/// The least step that the search begins with; for what is smaller it needs no help. 3, 5 and 20 ms do as well.
+const LEAST_SMALLER_NS: f64 = 1e7;
+
+/// How often each clock is then looked at again, by all others as they are known by then.
+const LOOKS: usize = 2;
 
 /// A jump is this many times larger than what the offset usually changes by from one call to the next.
 const OVER_USUAL: f64 = 8.0;
@@ -98,36 +107,63 @@ fn is_fine(reading: &Reading) -> bool {
 
 /// Gives the clocks of groups in which one jumps a stretch for each time between two jumps.
 pub(super) fn find(alignment: &mut Alignment, readings: &[Reading], anchored: &[bool]) {
+    for (clock, stretches) in grown(alignment, readings, anchored, LEAST_NS, 0) {
+        alignment.bases[clock as usize] = stretches[0].base;
+        alignment.stretches[clock as usize] = stretches;
+    }
+}
+
+/// A step that stays in the readings.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Step {
+    pub(super) clock: u32,
+    /// By the other clocks, about.
+    pub(super) time: i64,
+    /// Positive where the clock leaps ahead, ns.
+    pub(super) size: f64,
+    /// How unsure that is, ns.
+    pub(super) unsure: f64,
+}
+
+/// Steps of ten milliseconds and more; those that were taken off are among them.
+pub(super) fn smaller(alignment: &Alignment, readings: &[Reading], anchored: &[bool]) -> Vec<Step> {
+    let of_clock = |(clock, stretches): (u32, Vec<Stretch>)| {
+        let step = |pair: &[Stretch]| {
+            let size = pair[1].base.saturating_sub(pair[0].base) as f64;
+            Step { clock, time: pair[1].from, size, unsure: pair[1].unsure }
+        };
+        stretches.windows(2).map(step).collect::<Vec<_>>()
+    };
+    grown(alignment, readings, anchored, LEAST_SMALLER_NS, LOOKS).into_iter().flat_map(of_clock).collect()
+}
+
+/// The stretches of all clocks in groups in which one has steps of `least` and more.
+fn grown(
+    alignment: &Alignment,
+    readings: &[Reading],
+    anchored: &[bool],
+    least: f64,
+    looks: usize,
+) -> BTreeMap<u32, Vec<Stretch>> {
     let calls: Vec<&Reading> =
         readings.iter().filter(|r| r.side != Side::Forward && r.round_trip_delay_ns() >= 0 && is_fine(r)).collect();
-    let groups = groups_that_jump(alignment, &calls);
-    if groups.is_empty() {
-        return;
-    }
-    let mut links: BTreeMap<u32, BTreeMap<u32, i64>> = BTreeMap::new();
-    let mut of_clock: BTreeMap<u32, Vec<&Reading>> = BTreeMap::new();
-    for call in calls.iter().filter(|call| groups.contains(&alignment.groups[call.link.client.0 as usize])) {
-        let (client, server) = (call.link.client.0, call.link.server.0);
-        for (one, other) in [(client, server), (server, client)] {
-            let least = links.entry(one).or_default().entry(other).or_insert(i64::MAX);
-            *least = call.round_trip_delay_ns().min(*least);
-            of_clock.entry(one).or_default().push(call);
-        }
-    }
+    let groups = groups_that_step(alignment, &calls, least);
+    let calls = calls.into_iter().filter(|call| groups.contains(&alignment.groups[call.link.client.0 as usize]));
+    let graph = Graph::new(calls, least, looks);
+    let mut all = BTreeMap::new();
     for group in groups {
         let members: Vec<u32> =
-            links.keys().copied().filter(|&clock| alignment.groups[clock as usize] == group).collect();
+            graph.links.keys().copied().filter(|&clock| alignment.groups[clock as usize] == group).collect();
         let fixed: Vec<u32> =
             members.iter().copied().filter(|&clock| anchored.get(clock as usize).copied().unwrap_or(false)).collect();
         let mut likely = members.clone();
-        likely.sort_by_key(|clock| std::cmp::Reverse(links[clock].len()));
+        likely.sort_by_key(|clock| std::cmp::Reverse(graph.links[clock].len()));
         likely.truncate(ROOTS);
         let grown = if fixed.is_empty() {
             // What every clock does at once is done by the one that is looked from: the fewest jumps are the likeliest.
-            let from = |&root: &u32| grow(&[root], &links, &of_clock);
-            likely.iter().map(from).min_by_key(jumps)
+            likely.iter().map(|&root| graph.grow(&[root])).min_by_key(jumps)
         } else {
-            Some(grow(&fixed, &links, &of_clock))
+            Some(graph.grow(&fixed))
         };
         let Some(mut grown) = grown.filter(|grown| jumps(grown) > 0) else { continue };
         if fixed.is_empty() {
@@ -136,11 +172,9 @@ pub(super) fn find(alignment: &mut Alignment, readings: &[Reading], anchored: &[
             let median = firsts[(firsts.len() - 1) / 2];
             grown.values_mut().flatten().for_each(|stretch| shift(stretch, -median));
         }
-        for (clock, stretches) in grown {
-            alignment.bases[clock as usize] = stretches[0].base;
-            alignment.stretches[clock as usize] = stretches;
-        }
+        all.extend(grown);
     }
+    all
 }
 
 /// As if all clocks of the group were so much further ahead: its time goes with them.
@@ -158,7 +192,7 @@ fn jumps(grown: &BTreeMap<u32, Vec<Stretch>>) -> usize {
 }
 
 /// Groups with two clocks whose calls no one offset explains, nor two that are near each other.
-fn groups_that_jump(alignment: &Alignment, calls: &[&Reading]) -> BTreeSet<u32> {
+fn groups_that_step(alignment: &Alignment, calls: &[&Reading], least: f64) -> BTreeSet<u32> {
     let mut pairs: BTreeMap<(u32, u32), (i64, i64)> = BTreeMap::new();
     for call in calls {
         let (client, server) = (call.link.client.0, call.link.server.0);
@@ -170,33 +204,74 @@ fn groups_that_jump(alignment: &Alignment, calls: &[&Reading]) -> BTreeSet<u32> 
         let bounds = pairs.entry((client.min(server), client.max(server))).or_insert((i64::MIN, i64::MAX));
         *bounds = (bounds.0.max(least), bounds.1.min(most));
     }
-    let wide = pairs.into_iter().filter(|(_, (lower, upper))| lower.saturating_sub(*upper) as f64 > LEAST_NS);
+    let wide = pairs.into_iter().filter(|(_, (lower, upper))| lower.saturating_sub(*upper) as f64 > least);
     wide.map(|((clock, _), _)| alignment.groups[clock as usize]).collect()
 }
 
-/// From clocks that never jump outwards along the quickest links, each clock against all that are known by then. Those
-/// that are seen from a jumping one alone come last: where that reads a time twice, its calls say little of when.
-fn grow(
-    roots: &[u32],
-    links: &BTreeMap<u32, BTreeMap<u32, i64>>,
-    of_clock: &BTreeMap<u32, Vec<&Reading>>,
-) -> BTreeMap<u32, Vec<Stretch>> {
-    let mut known: BTreeMap<u32, Vec<Stretch>> = roots.iter().map(|&root| (root, vec![Stretch::steady(0)])).collect();
-    let ahead = |clock: u32, jumps: bool| {
-        links.get(&clock).into_iter().flatten().map(move |(&other, &delay)| (jumps, delay, other))
-    };
-    let mut next: BTreeSet<(bool, i64, u32)> = roots.iter().flat_map(|&root| ahead(root, false)).collect();
-    while let Some((_, _, clock)) = next.pop_first() {
-        if known.contains_key(&clock) {
-            continue;
+/// Who calls whom.
+struct Graph<'a> {
+    /// Per clock its neighbours, with the least round-trip delay.
+    links: BTreeMap<u32, BTreeMap<u32, i64>>,
+    of_clock: BTreeMap<u32, Vec<&'a Reading>>,
+    /// A smaller step is none, ns.
+    least: f64,
+    /// How often all clocks are looked at again.
+    looks: usize,
+}
+
+impl<'a> Graph<'a> {
+    fn new(calls: impl Iterator<Item = &'a Reading>, least: f64, looks: usize) -> Self {
+        let mut graph = Self { links: BTreeMap::new(), of_clock: BTreeMap::new(), least, looks };
+        for call in calls {
+            let (client, server) = (call.link.client.0, call.link.server.0);
+            for (one, other) in [(client, server), (server, client)] {
+                let least = graph.links.entry(one).or_default().entry(other).or_insert(i64::MAX);
+                *least = call.round_trip_delay_ns().min(*least);
+                graph.of_clock.entry(one).or_default().push(call);
+            }
         }
-        let of = of_clock.get(&clock).into_iter().flatten();
-        let all: Vec<(bool, Sample)> = of.filter_map(|call| sample(call, clock, &known)).collect();
-        let by_steady = all.iter().filter(|(jumps, _)| !jumps).count() > 2 * CALLS;
+        graph
+    }
+
+    /// From clocks that never jump outwards along the quickest links, each clock against all that are known by then.
+    /// Those that are seen from a jumping one alone come last: where that reads a time twice, its calls say little of
+    /// when. What one clock did and the next was blamed for comes right when both are looked at again.
+    fn grow(&self, roots: &[u32]) -> BTreeMap<u32, Vec<Stretch>> {
+        let mut known: BTreeMap<u32, Vec<Stretch>> =
+            roots.iter().map(|&root| (root, vec![Stretch::steady(0)])).collect();
+        let ahead = |clock: u32, jumps: bool| {
+            self.links.get(&clock).into_iter().flatten().map(move |(&other, &delay)| (jumps, delay, other))
+        };
+        let mut next: BTreeSet<(bool, i64, u32)> = roots.iter().flat_map(|&root| ahead(root, false)).collect();
+        let mut order = Vec::new();
+        while let Some((_, _, clock)) = next.pop_first() {
+            if known.contains_key(&clock) {
+                continue;
+            }
+            let Some(found) = self.look(clock, &known, true) else { continue };
+            next.extend(ahead(clock, found.len() > 1));
+            known.insert(clock, found);
+            order.push(clock);
+        }
+        for _ in 0..self.looks {
+            for &clock in &order {
+                if let Some(found) = self.look(clock, &known, false) {
+                    known.insert(clock, found);
+                }
+            }
+        }
+        known
+    }
+
+    /// A clock's stretches by those that are known; where enough of them are `steady`, by these alone.
+    fn look(&self, clock: u32, known: &BTreeMap<u32, Vec<Stretch>>, steady: bool) -> Option<Vec<Stretch>> {
+        let of = self.of_clock.get(&clock).into_iter().flatten();
+        let all: Vec<(bool, Sample)> = of.filter_map(|call| sample(call, clock, known)).collect();
+        let by_steady = steady && all.iter().filter(|(jumps, _)| !jumps).count() > 2 * CALLS;
         let mut samples: Vec<Sample> =
             all.into_iter().filter(|(jumps, _)| !(by_steady && *jumps)).map(|(_, sample)| sample).collect();
         if samples.is_empty() {
-            continue;
+            return None;
         }
         // Calls that took far longer than most say too little.
         let mut within: Vec<i64> = samples.iter().map(|sample| sample.within).collect();
@@ -204,11 +279,8 @@ fn grow(
         let most = within[within.len() / 2].saturating_mul(4);
         samples.retain(|sample| sample.within <= most);
         samples.sort_unstable_by_key(|sample| (sample.time, sample.ahead));
-        let found = stretches(&samples);
-        next.extend(ahead(clock, found.len() > 1));
-        known.insert(clock, found);
+        Some(stretches(&samples, self.least))
     }
-    known
 }
 
 /// With whether the other clock jumps; `None` where it reads a time twice and nothing tells which of the two it was.
@@ -251,8 +323,9 @@ fn agreed(samples: &[Sample], slope: f64, least: f64) -> Vec<Sample> {
         let others = of_neighbour.iter().filter(|(by, _)| **by != sample.by);
         let contradicts = |(_, theirs): &(&u32, &Vec<Sample>)| {
             let after = theirs.partition_point(|other| other.time <= sample.time);
-            let beside = theirs[after.saturating_sub(1)..].iter().take(1 + usize::from(after > 0));
-            beside.map(|other| rise(sample, other)).all(|rise| rise.abs() > least)
+            // Before the first of them, and after the last, it may be the clock itself that jumps.
+            let beside = theirs.get(after.wrapping_sub(1)..=after);
+            beside.is_some_and(|beside| beside.iter().all(|other| rise(sample, other).abs() > least))
         };
         let against: Vec<u32> = others.clone().filter(contradicts).map(|(by, _)| *by).collect();
         match against[..] {
@@ -262,12 +335,12 @@ fn agreed(samples: &[Sample], slope: f64, least: f64) -> Vec<Sample> {
         }
     };
     let agreed: Vec<Sample> = samples.iter().filter(is_agreed).copied().collect();
-    // Where each contradicts each other, none is more believable.
-    if agreed.is_empty() { samples.to_vec() } else { agreed }
+    // Where each contradicts each other, none is more believable: only the first and last of each are left.
+    if 10 * agreed.len() < samples.len() { samples.to_vec() } else { agreed }
 }
 
-/// A clock's samples, in order of time → its stretches.
-fn stretches(samples: &[Sample]) -> Vec<Stretch> {
+/// A clock's samples, in order of time → its stretches, between which it jumps by `least` and more.
+fn stretches(samples: &[Sample], least: f64) -> Vec<Stretch> {
     let zero = samples[0].ahead;
     let value = |sample: &Sample| sample.ahead.saturating_sub(zero) as f64;
     let after = |from: i64, sample: &Sample| sample.time.saturating_sub(from) as f64;
@@ -283,7 +356,7 @@ fn stretches(samples: &[Sample]) -> Vec<Stretch> {
     let changes =
         samples.windows(2).map(|pair| value(&pair[1]) - value(&pair[0]) - slope * after(pair[0].time, &pair[1]));
     let usual = median(changes.map(f64::abs).collect());
-    let least = LEAST_NS.max(OVER_USUAL * usual);
+    let least = least.max(OVER_USUAL * usual);
     let samples = &agreed(samples, slope, least)[..];
 
     let mut runs: Vec<Vec<Sample>> = vec![vec![samples[0]]];
@@ -358,6 +431,7 @@ fn stretches(samples: &[Sample]) -> Vec<Stretch> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::{ClockId, Link};
 
     const SECOND: i64 = 1_000_000_000;
 
@@ -371,7 +445,7 @@ mod tests {
             Sample { by: 0, time, ahead: ((ahead(time as f64 / 1e9) + wrong) * 1e9) as i64, within: 5_000_000 }
         };
         let samples: Vec<Sample> = (0..1_200).map(sample).collect();
-        let found = stretches(&samples);
+        let found = stretches(&samples, LEAST_NS);
         let jumps: Vec<(f64, f64)> = found
             .windows(2)
             .map(|pair| (pair[1].from as f64 / 1e9, (pair[1].base - pair[0].base) as f64 / 1e9))
@@ -415,7 +489,7 @@ mod tests {
                 let jumped = if k < 600 { 0.0 } else { jump };
                 Sample { by: by as u32, time, ahead: ((own + jumped) * 1e9) as i64, within: 5_000_000 }
             };
-            stretches(&(0..1_200).map(sample).collect::<Vec<_>>())
+            stretches(&(0..1_200).map(sample).collect::<Vec<_>>(), LEAST_NS)
         };
         for neighbours in [2, 3, 5] {
             assert_eq!(said(neighbours, 0.0).len(), 1, "{neighbours}");
@@ -428,6 +502,47 @@ mod tests {
     }
 
     #[test]
+    fn who_did_not_call_before_a_step_does_not_speak_against_it() {
+        let sample = |k: usize| {
+            let by = u32::from(k > 62 && k.is_multiple_of(2));
+            let ahead = if k < 60 { 0 } else { 50_000_000 };
+            Sample { by, time: k as i64 * SECOND / 2, ahead, within: 1_000_000 }
+        };
+        let found = stretches(&(0..120).map(sample).collect::<Vec<_>>(), LEAST_SMALLER_NS);
+        assert!(found.len() == 2 && found[1].base - found[0].base == 50_000_000, "{found:?}");
+    }
+
+    #[test]
+    fn whose_step_it_was_comes_right_at_another_look() {
+        // The first clock steps after ten seconds, in which the reference called it once. From the first alone it seems
+        // that the second stepped, until the third is known as well.
+        let ahead = |clock: u32, time: i64| if clock == 1 && time >= 10 * SECOND { 50_000_000 } else { 0 };
+        let call = |client: u32, server: u32, time: i64, delay: i64| Reading {
+            link: Link { client: ClockId(client), server: ClockId(server), class: 0 },
+            side: Side::Backward,
+            exchange: 0,
+            request_sent: time + ahead(client, time),
+            request_received: time + delay / 2 + ahead(server, time),
+            response_sent: time + delay / 2 + 100 + ahead(server, time),
+            response_received: time + delay + 100 + ahead(client, time),
+            client_quantum_ns: 1,
+            server_quantum_ns: 1,
+            one_way: false,
+            stands_for: 1,
+        };
+        let times = |from: i64| (from..60).map(|second| second * SECOND);
+        let mut readings = vec![call(0, 1, 5 * SECOND, 1_000_000)];
+        readings.extend(times(12).map(|time| call(0, 1, time, 1_000_000)));
+        for (client, server, delay) in [(1, 2, 2_000_000), (3, 1, 5_000_000), (3, 2, 5_000_000), (0, 3, 9_000_000)] {
+            readings.extend(times(0).map(|time| call(client, server, time, delay)));
+        }
+        let alignment = Alignment { groups: vec![0; 4], bases: vec![0; 4], stretches: vec![Vec::new(); 4] };
+        let steps = smaller(&alignment, &readings, &[true, false, false, false]);
+        assert!(matches!(steps[..], [Step { clock: 1, size, .. }] if (size - 5e7).abs() < 1e6), "{steps:?}");
+        assert!((9 * SECOND..11 * SECOND).contains(&steps[0].time));
+    }
+
+    #[test]
     fn where_all_neighbours_contradict_each_other_all_count() {
         // As by a host name that three machines share.
         let sample = |k: usize| {
@@ -436,7 +551,7 @@ mod tests {
         };
         let samples: Vec<Sample> = (0..60).map(sample).collect();
         assert_eq!(agreed(&samples, 0.0, LEAST_NS).len(), samples.len());
-        assert!(!stretches(&samples).is_empty());
+        assert!(!stretches(&samples, LEAST_NS).is_empty());
     }
 
     #[test]

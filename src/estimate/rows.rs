@@ -267,6 +267,8 @@ pub(super) fn waited_for(observations: &[Observation], scales: &[Scale]) -> Vec<
 #[derive(Default)]
 struct Window {
     number: i64,
+    /// How many breaks of its two clocks have begun: what is the least on one side of a step says nothing of the other.
+    breaks: usize,
     /// Smallest residual each way: (residual, observation), and how many there were.
     out: Option<(f64, usize)>,
     back: Option<(f64, usize)>,
@@ -312,15 +314,17 @@ fn windows(
     curves: &Curves,
     width: f64,
 ) -> Vec<Window> {
-    let mut order: Vec<(i64, usize)> = range
-        .filter(|&index| used[index])
-        .map(|index| ((observations[index].place() / width).floor() as i64, index))
-        .collect();
+    let number = |observation: &Observation| {
+        let place = observation.place();
+        ((place / width).floor() as i64, curves.breaks_before([observation.client, observation.server], place))
+    };
+    let mut order: Vec<((i64, usize), usize)> =
+        range.filter(|&index| used[index]).map(|index| (number(&observations[index]), index)).collect();
     order.sort_unstable();
     let mut windows: Vec<Window> = Vec::new();
-    for (number, index) in order {
-        if windows.last().is_none_or(|window| window.number != number) {
-            windows.push(Window { number, ..Window::default() });
+    for ((number, breaks), index) in order {
+        if windows.last().is_none_or(|window| (window.number, window.breaks) != (number, breaks)) {
+            windows.push(Window { number, breaks, ..Window::default() });
         }
         let last = windows.len() - 1;
         let window = &mut windows[last];
@@ -362,7 +366,9 @@ fn push_minima(
             .iter()
             .take(2 * LENT_OVER as usize + 1)
             .filter(lent)
-            .min_by_key(|other| ((other.number - window.number).abs(), other.number))
+            .min_by_key(|other| {
+                (other.breaks.abs_diff(window.breaks), (other.number - window.number).abs(), other.number)
+            })
     };
     let (Some(with_out), Some(with_back)) =
         (nearest(&|window| window.out.is_some()), nearest(&|window| window.back.is_some()))
@@ -427,4 +433,49 @@ fn push(rows: &mut Rows, terms: Vec<(usize, f64)>, residual: f64, variance: f64,
     let offsets = terms.iter().filter(|(unknown, _)| *unknown < curves.bias(0));
     let has: f64 = offsets.map(|(unknown, factor)| factor * curves.values[*unknown]).sum();
     rows.push(terms, residual + has, 1.0 / variance, route);
+}
+
+#[cfg(test)]
+impl Observation {
+    /// A call between two clocks, as their curves have it and with a delay of 0.5 ms each way.
+    pub(super) fn between(curves: &Curves, route: u32, (client, server): (u32, u32), at: f64) -> Self {
+        let apart = curves.at(server, at) - curves.at(client, at);
+        Self {
+            link: route,
+            route,
+            kind: 0,
+            client,
+            server,
+            side: Side::Both,
+            one_way: false,
+            forward: 5e5 + apart,
+            backward: 5e5 - apart,
+            apart: [0.0; 2],
+            local: [at; 4],
+            sent: at,
+            received: at,
+            responded: at,
+            returned: at,
+            quanta: [1.0; 2],
+            exchange: 0,
+            stands_for: 1,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::curves::Break;
+    use super::*;
+
+    #[test]
+    fn no_window_reaches_across_a_step() {
+        let step = Break { clock: 1, from: 6.0, to: 6.0, size: 1e8, least: 0.0, jump_ns: 0 };
+        let curves = Curves::new(&[None, Some((0, 19))], vec![step], 0);
+        let calls: Vec<Observation> =
+            [5.1, 5.9, 6.1, 7.9, 8.1].map(|at| Observation::between(&curves, 0, (0, 1), at)).to_vec();
+
+        let found = windows(&calls, 0..calls.len(), &vec![true; calls.len()], &curves, 4.0);
+        assert_eq!(found.iter().map(|window| window.floored.len()).collect::<Vec<_>>(), [2, 2, 1]);
+    }
 }

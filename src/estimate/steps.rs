@@ -107,8 +107,12 @@ pub(super) fn adopt(breaks: &mut Vec<Break>, curves: &Curves, found: Vec<Break>)
         breaks.push(new);
         changed = true;
     }
-    breaks.sort_unstable_by(|a, b| (a.clock, a.from).partial_cmp(&(b.clock, b.from)).unwrap_or(Ordering::Equal));
+    sort(breaks);
     changed
+}
+
+pub(super) fn sort(breaks: &mut [Break]) {
+    breaks.sort_unstable_by(|a, b| (a.clock, a.from).partial_cmp(&(b.clock, b.from)).unwrap_or(Ordering::Equal));
 }
 
 /// Whether a break that was found has its unknown already. What the solve made of it is its size; asked for again and
@@ -119,7 +123,8 @@ fn stands(old: &Break, new: &Break) -> bool {
     same || (old.jump_ns != 0 && new.from == new.to && beside(old, new))
 }
 
-fn beside(old: &Break, new: &Break) -> bool {
+/// Whether a break takes the place of an old one.
+pub(super) fn beside(old: &Break, new: &Break) -> bool {
     old.clock == new.clock && old.from > new.from - BESIDE && old.to < new.to + BESIDE
 }
 
@@ -237,21 +242,25 @@ fn place(curves: &Curves, witnesses: &[Witness], run: Run) -> Option<Break> {
     if size.abs() < least {
         return None;
     }
+    let as_it_is: f64 = near.iter().map(|witness| witness.cost(curves.at(run.clock, witness.at))).sum();
     let (ramp_cost, from, to) = best_ramp(near, &early, &late, run);
     let step = if run.to - run.from <= STEP_KNOTS {
         Some(best_step(near, &early, &late)).filter(|step| ramp_cost > RAMP_FITS * step.cost)
     } else {
         // No calm knots are near enough to tell the levels: they are read off the witnesses. A curve may run straight
         // through a step, so both that curve and the best ramp have to do worse.
-        let as_it_is: f64 = near.iter().map(|witness| witness.cost(curves.at(run.clock, witness.at))).sum();
         best_levels(near, before.2, after.2).filter(|step| step.cost < RAMP_FITS * ramp_cost.min(as_it_is))
     };
-    Some(match step {
-        Some(step) => {
-            Break { clock: run.clock, from: step.at, to: step.at, size: step.size.unwrap_or(size), least, jump_ns: 0 }
-        }
-        None => Break { clock: run.clock, from, to, size, least, jump_ns: 0 },
-    })
+    let (cost, from, to, size) = match step {
+        Some(Fitted { cost, at, size: fitted }) => (cost, at, at, fitted.unwrap_or(size)),
+        None => (ramp_cost, from, to, size),
+    };
+    let new = Break { clock: run.clock, from, to, size, least, jump_ns: 0 };
+    // What stands there gives way to what fits better. Where nothing fits yet, as a neighbour is wrong, places would take
+    // turns until the search is given up.
+    let displaces = |&index: &usize| curves.breaks[index].jump_ns == 0 && beside(&curves.breaks[index], &new);
+    let stays = curves.of_clock[run.clock as usize].iter().any(displaces) && cost > as_it_is;
+    (!stays).then_some(new)
 }
 
 /// A step as it fits the witnesses.
@@ -347,29 +356,31 @@ fn best_ramp(near: &[Witness], early: &impl Fn(f64) -> f64, late: &impl Fn(f64) 
 mod tests {
     use super::*;
 
-    /// A call between two clocks, as their curves have it and with a delay of 0.5 ms each way.
-    fn call(curves: &Curves, route: u32, (client, server): (u32, u32), at: f64) -> Observation {
-        let apart = curves.at(server, at) - curves.at(client, at);
-        Observation {
-            link: route,
-            route,
-            kind: 0,
-            client,
-            server,
-            side: Side::Both,
-            one_way: false,
-            forward: 5e5 + apart,
-            backward: 5e5 - apart,
-            apart: [0.0; 2],
-            local: [at; 4],
-            sent: at,
-            received: at,
-            responded: at,
-            returned: at,
-            quanta: [1.0; 2],
-            exchange: 0,
-            stands_for: 1,
-        }
+    /// Calls between three clocks ten times a knot, as their curves have it.
+    fn calls(curves: &Curves) -> Vec<Observation> {
+        let places = || (0..190).map(|tenth| f64::from(tenth) / 10.0 + 0.03);
+        let of_pair = |(route, pair)| places().map(move |at| Observation::between(curves, route, pair, at));
+        (0..).zip([(0, 1), (0, 2), (1, 2)]).flat_map(of_pair).collect()
+    }
+
+    fn found(curves: &Curves, calls: &[Observation]) -> Vec<Break> {
+        let scales = [Scale { delay: 1e6, jitter_out: 1e4, jitter_back: 1e4 }; 3];
+        find(curves, calls, &vec![true; calls.len()], &scales, 5e9)
+    }
+
+    #[test]
+    fn a_break_gives_way_only_to_what_fits_better() {
+        // Soon after its step the first clock is 3 ms ahead for a moment. Without that, its step would fit worse.
+        let step = Break { clock: 1, from: 9.5, to: 9.5, size: 3e8, least: 0.0, jump_ns: 0 };
+        let mut curves = Curves::new(&[None, Some((0, 19)), Some((0, 19))], vec![step], 0);
+        curves.values[40] = 3e8;
+        curves.values[11] = 3e6;
+        let calls = calls(&curves);
+        assert_eq!(found(&curves, &calls), []);
+        // Two knots late, it does not fit at all.
+        curves.breaks[0] = Break { from: 11.5, to: 11.5, ..step };
+        let found = found(&curves, &calls);
+        assert!(matches!(found[..], [Break { clock: 1, from, to, .. }] if from == to && (9.0..10.0).contains(&from)));
     }
 
     #[test]
@@ -382,13 +393,8 @@ mod tests {
             curves
         };
         let before = curves(Vec::new());
-        let places = || (0..190).map(|tenth| f64::from(tenth) / 10.0 + 0.03);
-        let pairs = [(0, 1), (0, 2), (1, 2)];
-        let of_pair = |(route, &pair)| places().map(move |at| (route, pair, at));
-        let calls: Vec<Observation> =
-            (0..).zip(&pairs).flat_map(of_pair).map(|(route, pair, at)| call(&before, route, pair, at)).collect();
-        let scales = [Scale { delay: 1e6, jitter_out: 1e4, jitter_back: 1e4 }; 3];
-        let found = |breaks| find(&curves(breaks), &calls, &vec![true; calls.len()], &scales, 5e9);
+        let calls = calls(&before);
+        let found = |breaks| found(&curves(breaks), &calls);
         let first = found(Vec::new());
         assert_eq!(first.iter().map(|found| found.clock).collect::<Vec<_>>(), [2], "the larger one of two neighbours");
         assert_eq!(found(first).iter().map(|found| found.clock).collect::<Vec<_>>(), [1]);
