@@ -101,6 +101,22 @@ pub const INGREDIENTS: &[Ingredient] = &[
         shown: &[of("hostile_even", &[P95])],
     },
     Ingredient {
+        name: "lending",
+        instead: "windows with one direction alone say nothing",
+        replace: &[("rows.rs", "const LENT_OVER: i64 = 3;", "const LENT_OVER: i64 = 0;")],
+        shown: &[of("few", &[P95]), of("brief", &[P99])],
+    },
+    Ingredient {
+        name: "minima",
+        instead: "the least of n delays taken for the link's floor",
+        replace: &[(
+            "rows.rs",
+            "let residual = ((out - over_out) - (back - over_back)) / 2.0;",
+            "let residual = (out - back) / 2.0;",
+        )],
+        shown: &[of("few", &[P95]), of("sparse", &[P95])],
+    },
+    Ingredient {
         name: "excess",
         instead: "a slow pair of minima as sure as a quick one",
         replace: &[("rows.rs", "+ excess * excess / 3.0", "+ 0.0 * excess")],

@@ -289,9 +289,10 @@ pub(super) fn rows(
     let of_routes = |(routes, scales): (&[Route], &[Scale])| {
         let mut rows = Rows::new();
         for (route, scale) in routes.iter().zip(scales) {
-            for window in windows(observations, route.observations.clone(), used, curves, width) {
-                push_minima(&mut rows, &window, observations, scale, curves);
-                push_floored(&mut rows, &window.floored, observations, scale, curves);
+            let windows = windows(observations, route.observations.clone(), used, curves, width);
+            for index in 0..windows.len() {
+                push_minima(&mut rows, &windows, index, observations, scale, curves);
+                push_floored(&mut rows, &windows[index].floored, observations, scale, curves);
             }
         }
         rows
@@ -344,11 +345,40 @@ fn windows(
     windows
 }
 
-fn push_minima(rows: &mut Rows, window: &Window, observations: &[Observation], scale: &Scale, curves: &Curves) {
-    let (Some((out, forward)), Some((back, backward))) = (window.out, window.back) else { return };
+/// Windows this far apart may lend each other the direction that one of them lacks.
+const LENT_OVER: i64 = 3;
+
+fn push_minima(
+    rows: &mut Rows,
+    windows: &[Window],
+    index: usize,
+    observations: &[Observation],
+    scale: &Scale,
+    curves: &Curves,
+) {
+    let window = &windows[index];
+    if window.out.is_none() && window.back.is_none() {
+        return;
+    }
+    let nearest = |has: &dyn Fn(&Window) -> bool| {
+        let lent = |other: &&Window| (other.number - window.number).abs() <= LENT_OVER && has(other);
+        windows[index.saturating_sub(LENT_OVER as usize)..]
+            .iter()
+            .take(2 * LENT_OVER as usize + 1)
+            .filter(lent)
+            .min_by_key(|other| {
+                (other.breaks.abs_diff(window.breaks), (other.number - window.number).abs(), other.number)
+            })
+    };
+    let (Some(with_out), Some(with_back)) =
+        (nearest(&|window| window.out.is_some()), nearest(&|window| window.back.is_some()))
+    else {
+        return;
+    };
+    let (Some((out, forward)), Some((back, backward))) = (with_out.out, with_back.back) else { return };
     // The least of n exponential delays is above the floor by jitter/n, give or take the same.
-    let (over_out, over_back) = (scale.jitter_out / window.outs as f64, scale.jitter_back / window.backs as f64);
-    let residual = (out - back) / 2.0;
+    let (over_out, over_back) = (scale.jitter_out / with_out.outs as f64, scale.jitter_back / with_back.backs as f64);
+    let residual = ((out - over_out) - (back - over_back)) / 2.0;
     let rounding = 0.02 * (scale.jitter_out + scale.jitter_back);
     // What the two legs took beyond the link's low delay may be all in one of them, whatever the clocks say.
     let excess = (out + back - scale.delay).max(0.0) / 2.0;
