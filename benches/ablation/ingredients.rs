@@ -185,7 +185,11 @@ pub const INGREDIENTS: &[Ingredient] = &[
     Ingredient {
         name: "beforehand",
         instead: "the search for steps begins with none",
-        replace: &[("fit.rs", "for step in steps {", "for step in &steps[..0] {")],
+        replace: &[(
+            "fit.rs",
+            "let readings = if evidence.rolled_up.is_some()",
+            "let readings = if evidence.rolled_up.is_some() || !evidence.readings.is_empty()",
+        )],
         shown: &[of("brief", &[P95, P99])],
     },
     Ingredient {

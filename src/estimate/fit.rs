@@ -162,7 +162,7 @@ pub(super) fn fit(
     routes.sort(&mut observations);
 
     // Steps first: those that calls show, and breaks that a freely bending solve asks for, until it asks for no more.
-    let mut breaks = beforehand(&alignment, &grid, &jumps::smaller(&alignment, &evidence.readings, &anchored));
+    let mut breaks = beforehand(&alignment, &grid, evidence, &anchored);
     let mut work;
     let mut searches = 0;
     loop {
@@ -200,8 +200,9 @@ pub(super) fn fit(
     Fit { alignment, grid, curves, links, observations, used, asymmetry, asymmetries, errors, ranges }
 }
 
-/// Breaks for the jumps that were taken off the readings, and for the steps that are in them.
-fn beforehand(alignment: &Alignment, grid: &Grid, steps: &[jumps::Step]) -> Vec<Break> {
+/// Breaks for the jumps that were taken off the readings, and for the steps that single calls show. Rolled-up readings are no
+/// single calls.
+fn beforehand(alignment: &Alignment, grid: &Grid, evidence: &Evidence, anchored: &[bool]) -> Vec<Break> {
     let mut breaks = Vec::new();
     for (clock, stretches) in (0..).zip(&alignment.stretches) {
         breaks.extend(stretches.windows(2).map(|pair| {
@@ -210,7 +211,8 @@ fn beforehand(alignment: &Alignment, grid: &Grid, steps: &[jumps::Step]) -> Vec<
             Break { clock, from: at, to: at, size: pair[1].unsure, least: 0.0, jump_ns }
         }));
     }
-    for step in steps {
+    let readings = if evidence.rolled_up.is_some() { &[] } else { &evidence.readings[..] };
+    for step in jumps::smaller(alignment, readings, anchored) {
         let at = grid.place(0, step.time);
         let new = Break { clock: step.clock, from: at, to: at, size: step.size, least: step.unsure, jump_ns: 0 };
         if !breaks.iter().any(|old| old.jump_ns != 0 && steps::beside(old, &new)) {
