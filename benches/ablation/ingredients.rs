@@ -104,7 +104,7 @@ pub const INGREDIENTS: &[Ingredient] = &[
         name: "lending",
         instead: "windows with one direction alone say nothing",
         replace: &[("rows.rs", "const LENT_OVER: i64 = 3;", "const LENT_OVER: i64 = 0;")],
-        shown: &[of("few", &[P95]), of("brief", &[P99])],
+        shown: &[of("few", &[P95]), of("mixed", &[P95, P99])],
     },
     Ingredient {
         name: "minima",
@@ -154,7 +154,7 @@ pub const INGREDIENTS: &[Ingredient] = &[
         name: "looser",
         instead: "the first passes as stiff as the last",
         replace: &[("fit.rs", "const LOOSER: f64 = 5.0;", "const LOOSER: f64 = 1.0;")],
-        shown: &[of("steps", &[P99, Inverted])],
+        shown: &[of("steps", &[P99]), of("mixed", &[P99])],
     },
     Ingredient {
         name: "bends",
@@ -180,7 +180,7 @@ pub const INGREDIENTS: &[Ingredient] = &[
         name: "steps",
         instead: "no search for steps: a curve runs through them",
         replace: &[("fit.rs", "const SEARCHES: usize = 8;", "const SEARCHES: usize = 0;")],
-        shown: &[of("steps", &[P95, P99])],
+        shown: &[of("slews", &[P95, Inverted]), of("mixed", &[P99])],
     },
     Ingredient {
         name: "beforehand",
@@ -190,19 +190,19 @@ pub const INGREDIENTS: &[Ingredient] = &[
             "let readings = if evidence.rolled_up.is_some()",
             "let readings = if evidence.rolled_up.is_some() || !evidence.readings.is_empty()",
         )],
-        shown: &[of("brief", &[P95, P99])],
+        shown: &[of("brief", &[P99]), of("hectic", &[P95, P99])],
     },
     Ingredient {
         name: "looks",
         instead: "each clock's steps as they seem by those that were known before it",
         replace: &[("jumps.rs", "const LOOKS: usize = 2;", "const LOOKS: usize = 0;")],
-        shown: &[of("brief", &[P99])],
+        shown: &[of("brief", &[P99]), of("hectic", &[P99, Inverted])],
     },
     Ingredient {
         name: "gives_way",
         instead: "a break gives way to any that is found beside it",
         replace: &[("steps.rs", "any(displaces) && cost > as_it_is;", "any(displaces) && cost > as_it_is && false;")],
-        shown: &[of("brief", &[P99])],
+        shown: &[of("brief", &[P99]), of("hectic", &[P99, Inverted])],
     },
     Ingredient {
         name: "sides",
@@ -212,7 +212,7 @@ pub const INGREDIENTS: &[Ingredient] = &[
             "curves.breaks_before([observation.client, observation.server], place))",
             "0 * curves.breaks_before([observation.client, observation.server], place))",
         )],
-        shown: &[of("brief", &[P99])],
+        shown: &[of("brief", &[P99]), of("hectic", &[P95, P99])],
     },
     Ingredient {
         name: "bias_odds",
