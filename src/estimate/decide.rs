@@ -223,7 +223,7 @@ fn zero(fit: &Fit) -> Segment {
 fn out_of_order(free: &Fit, free_table: &Table, table: &Table, moved: &[bool], movable: &[bool]) -> Vec<usize> {
     let held = |clock: u32| movable[clock as usize] && !moved[clock as usize];
     let now = |clock: u32, place: f64| if moved[clock as usize] { table.at(clock, place) } else { 0.0 };
-    let mut violations = vec![(0u32, 0u32); free.links.len()];
+    let mut in_vain = FxHashSet::default();
     let used = free.observations.iter().zip(&free.used).filter(|(_, used)| **used).map(|(o, _)| o);
     for o in used.filter(|o| held(o.client) || held(o.server)) {
         // A quantum's deviation is its length over √12; a floored start may be all of it early.
@@ -241,17 +241,15 @@ fn out_of_order(free: &Fit, free_table: &Table, table: &Table, moved: &[bool], m
             && delay(&|clock, place| free_table.at(clock, place)) >= -tolerance
             && (delay(&|_, _| 0.0) >= -tolerance
                 || free_table.apart((o.client, o.sent), (o.server, o.received)) > DEVIATIONS);
-        violations[o.link as usize].0 += u32::from(violated);
-        violations[o.link as usize].1 += 1;
-    }
-    let mut free_to_go = Vec::new();
-    for (link, (bad, all)) in free.links.iter().zip(violations) {
-        // One reading in a hundred may be odd in ways that no clock explains.
-        if bad > 0 && bad * 100 >= all {
-            let ends = [link.client.0, link.server.0].into_iter().filter(|&clock| held(clock));
-            let ratio = |clock: &u32| free_table.clocks[*clock as usize].iter().map(Part::ratio).fold(0.0, f64::max);
-            free_to_go.extend(ends.max_by(|a, b| ratio(a).total_cmp(&ratio(b))).map(|clock| clock as usize));
+        if violated {
+            in_vain.insert(o.link);
         }
     }
-    free_to_go
+    let ratio = |clock: &u32| free_table.clocks[*clock as usize].iter().map(Part::ratio).fold(0.0, f64::max);
+    let surest = |link: u32| {
+        let Link { client, server, .. } = free.links[link as usize];
+        let ends = [client.0, server.0].into_iter().filter(|&clock| held(clock));
+        ends.max_by(|a, b| ratio(a).total_cmp(&ratio(b))).map(|clock| clock as usize)
+    };
+    in_vain.into_iter().filter_map(surest).collect()
 }
