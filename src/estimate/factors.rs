@@ -91,6 +91,61 @@ impl Banded {
     }
 }
 
+/// A symmetric matrix that is banded but for its last rows and columns, then what solves for it: the banded part's factor,
+/// what that makes of the border, and the factor of what is left of the corner (its Schur complement).
+pub(super) struct Bordered {
+    banded: Banded,
+    /// Row by row of the banded part.
+    border: Vec<f64>,
+    corner: Dense,
+}
+
+impl Bordered {
+    pub(super) fn new(size: usize, width: usize, border: usize) -> Self {
+        Self { banded: Banded::new(size, width), border: vec![0.0; size * border], corner: Dense::new(border) }
+    }
+
+    /// An entry of the lower triangle.
+    pub(super) fn at(&mut self, i: usize, j: usize) -> &mut f64 {
+        let size = self.banded.size;
+        match (i.checked_sub(size), j.checked_sub(size)) {
+            (None, _) => self.banded.at(i, j),
+            (Some(i), None) => &mut self.border[j * self.corner.size + i],
+            (Some(i), Some(j)) => self.corner.at(i, j),
+        }
+    }
+
+    pub(super) fn factor(&mut self) {
+        self.banded.factor();
+        let border = self.corner.size;
+        let columns: Vec<Vec<Lanes<1>>> =
+            (0..border).map(|j| self.border.iter().skip(j).step_by(border).map(|&entry| [entry]).collect()).collect();
+        for (j, column) in columns.iter().enumerate() {
+            let mut solved = column.clone();
+            self.banded.solve(&mut solved);
+            for (i, other) in columns.iter().enumerate().skip(j) {
+                let [through] = dot(other, &solved);
+                *self.corner.at(i, j) -= through;
+            }
+            self.border.iter_mut().skip(j).step_by(border).zip(&solved).for_each(|(entry, [solved])| *entry = *solved);
+        }
+        self.corner.factor();
+    }
+
+    /// Solves for the banded part's values and the border's.
+    pub(super) fn solve<const L: usize>(&self, v: &mut [Lanes<L>], border: &mut [Lanes<L>]) {
+        let rows = || self.border.chunks_exact(self.corner.size.max(1));
+        for (value, row) in v.iter().zip(rows()) {
+            row.iter().zip(&mut *border).for_each(|(entry, sum)| add_scaled(sum, -entry, value));
+        }
+        self.corner.solve(border);
+        self.banded.solve(v);
+        for (value, row) in v.iter_mut().zip(rows()) {
+            row.iter().zip(&*border).for_each(|(entry, by)| add_scaled(value, -entry, by));
+        }
+    }
+}
+
 /// A pivot at or below this is a direction that nothing determines.
 const TINY: f64 = 1e-30;
 
@@ -142,6 +197,39 @@ impl Dense {
             let (before, here) = v.split_at_mut(i);
             here[0] = here[0].map(|value| value / row[i]);
             before.iter_mut().zip(row).for_each(|(before, entry)| add_scaled(before, -entry, &here[0]));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_border_is_solved_for_with_the_band() {
+        // Six banded rows and two bordering ones of a symmetric matrix that is heavy on its diagonal.
+        let entry = |i: usize, j: usize| match (i - j, i < 6) {
+            (0, _) => 9.0 + i as f64,
+            (1..=2, true) => 1.0 / (1.0 + i as f64),
+            (_, true) => 0.0,
+            (_, false) => 1.0 + 0.5 * j as f64 - 0.1 * i as f64,
+        };
+        let (mut bordered, mut dense) = (Bordered::new(6, 2, 2), Dense::new(8));
+        for (i, j) in (0..8).flat_map(|i| (0..=i).map(move |j| (i, j))) {
+            *dense.at(i, j) = entry(i, j);
+            if entry(i, j) != 0.0 {
+                *bordered.at(i, j) = entry(i, j);
+            }
+        }
+        bordered.factor();
+        dense.factor();
+        let right: Vec<Lanes<2>> = (0..8).map(|k| [k as f64, 3.0 - k as f64]).collect();
+        let (mut expected, mut solved) = (right.clone(), right);
+        dense.solve(&mut expected);
+        let (knots, border) = solved.split_at_mut(6);
+        bordered.solve(knots, border);
+        for (solved, expected) in solved.iter().flatten().zip(expected.iter().flatten()) {
+            assert!((solved - expected).abs() < 1e-12, "{solved}, not {expected}");
         }
     }
 }

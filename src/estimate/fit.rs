@@ -242,6 +242,8 @@ struct Work<'a> {
     asymmetry: f64,
     asymmetry_weights: Vec<f64>,
     asymmetries: Vec<f64>,
+    /// Per break its clock.
+    steppers: Vec<u32>,
     smoothness: Vec<f64>,
     ridge: Vec<f64>,
     bend: f64,
@@ -265,6 +267,7 @@ impl<'a> Work<'a> {
             asymmetry: 1.0,
             asymmetry_weights: Vec::new(),
             asymmetries: Vec::new(),
+            steppers: curves.breaks.iter().map(|found| found.clock).collect(),
             smoothness: vec![(30.0 * bend).powi(-2); curves.values.len()],
             ridge,
             bend,
@@ -279,6 +282,7 @@ impl<'a> Work<'a> {
         System {
             unknowns: self.curves.values.len(),
             blocks: &self.curves.blocks,
+            beside: &self.steppers,
             rows: &self.rows,
             asymmetry_weights: &self.asymmetry_weights,
             smoothness: &self.smoothness,
