@@ -12,6 +12,7 @@ use unskew::report::ClockRow;
 use unskew::run::Outcome;
 use unskew::score::{self, Gauge, Score};
 use unskew::settings::Write;
+use unskew::simulate::scenario::GivenStep;
 use unskew::simulate::{self, Scenario, scenario};
 
 /// A fleet's traces, corrected, beside the truth.
@@ -67,14 +68,14 @@ impl Case {
         (steps, slews)
     }
 
-    /// The steps of `svc01-1` are these, to `within_s` and `within_ms`, and no slew is told.
-    fn check_steps(&self, expected: &[(f64, f64)], within_s: f64, within_ms: f64) {
+    /// The steps of `svc01-1` are these, to `within_s` and `within_ms`, and no more slews than so many are told.
+    fn check_steps(&self, expected: &[(f64, f64)], within_s: f64, within_ms: f64, most_slews: usize) {
         let (steps, slews) = self.steps("svc01-1");
         let alike = steps.iter().zip(expected).all(|(found, expected)| {
             (found.0 - expected.0).abs() <= within_s && (found.1 as f64 / 1e6 - expected.1).abs() <= within_ms
         });
         assert!(
-            steps.len() == expected.len() && slews == 0 && alike,
+            steps.len() == expected.len() && slews <= most_slews && alike,
             "{}: steps {steps:?} and {slews} slews, and not {expected:?}",
             self.what
         );
@@ -147,7 +148,7 @@ fn two_opposite_steps_of_hours_come_out_right() {
     for seed in 1..=3 {
         let case = case("opposite_steps", seed, |_| ());
         case.check_p95(0.5);
-        case.check_steps(&steps, 4.0, 2.0);
+        case.check_steps(&steps, 4.0, 2.0, 0);
         assert!(case.score().corrected.error.max_ns < 5e6, "{}", case.what);
     }
     // Few clocks and few calls.
@@ -156,25 +157,31 @@ fn two_opposite_steps_of_hours_come_out_right() {
         scenario.spans = 3_000;
     });
     small.check_p95(1.5);
-    small.check_steps(&steps, 10.0, 3.0);
+    small.check_steps(&steps, 10.0, 3.0, 0);
     // And three years back.
     let years = case("opposite_steps", 5, |scenario| {
         let steps = &mut scenario.clocks.given[0].steps;
         (steps[0].ms, steps[1].ms) = (-1e11, 1e11);
     });
     years.check_p95(0.5);
-    years.check_steps(&[(300.0, -1e11), (330.0, 1e11)], 4.0, 2.0);
+    years.check_steps(&[(300.0, -1e11), (330.0, 1e11)], 4.0, 2.0, 0);
 }
 
 #[test]
 fn a_saw_tooth_is_followed() {
-    let teeth: Vec<(f64, f64)> = (1..=9).map(|tooth| (60.0 * f64::from(tooth), -4_466.58)).collect();
-    for seed in 1..=3 {
-        let case = case("saw_tooth", seed, |_| ());
+    // Of half an hour, the offset that the teeth take back adds up to two minutes.
+    for (seed, minutes) in [(1, 10), (2, 10), (3, 10), (1, 30), (6, 30), (2, 60)] {
+        let teeth: Vec<(f64, f64)> = (1..minutes).map(|tooth| (60.0 * f64::from(tooth), -4_466.58)).collect();
+        let case = case("saw_tooth", seed, |scenario| {
+            scenario.duration_s = 60.0 * f64::from(minutes);
+            scenario.spans = 1_200 * minutes as usize;
+            scenario.clocks.given[0].steps = teeth.iter().map(|&(at_s, ms)| GivenStep { at_s, ms }).collect();
+        });
         // As recorded, p95 is 1 to 3 s where the clock has more than a twentieth of the spans.
-        case.check_p95(60.0);
+        case.check_p95(1.0);
         // Its calls are seconds apart in some fleets.
-        case.check_steps(&teeth, 8.0, 60.0);
+        // In half an hour of seed 1, two slews of 1 ms are told beside a tooth.
+        case.check_steps(&teeth, 4.0, 2.0, if minutes > 10 { 2 } else { 0 });
         let ppm = case.clock("svc01-1").frequency_ppm.unwrap();
         // Per second of its own, of which it counts 1.074 to ours.
         assert!((ppm - 74_443.0 / 1.074_443).abs() < 150.0, "{}: gains {ppm} ppm", case.what);

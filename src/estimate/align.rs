@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::evidence::{Reading, Side};
-use super::jumps::{self, Stretch};
+use super::jumps::{self, Moment, Stretch};
 
 /// Connected clocks, and where they stand before any fitting.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,18 +20,25 @@ pub(super) struct Alignment {
 }
 
 impl Alignment {
-    /// The bases of a reading's four times.
-    pub(super) fn bases_of(&self, reading: &Reading) -> [i64; 4] {
+    /// A reading's four times.
+    pub(super) fn moments(&self, reading: &Reading) -> [Moment; 4] {
         let (client, server) = (reading.link.client.0 as usize, reading.link.server.0 as usize);
         let (of_client, of_server) = (&self.stretches[client], &self.stretches[server]);
-        if of_client.len() < 2 && of_server.len() < 2 {
-            let (client, server) = (self.bases[client], self.bases[server]);
-            return [client, server, server, client];
+        if of_client.is_empty() || of_server.is_empty() {
+            let alone = |clock: usize, local: i64| {
+                let base = self.bases[clock];
+                Moment { base, time: local.saturating_sub(base) }
+            };
+            return [
+                alone(client, reading.request_sent),
+                alone(server, reading.request_received),
+                alone(server, reading.response_sent),
+                alone(client, reading.response_received),
+            ];
         }
-        let [sent, received] =
-            jumps::bases_of((of_client, reading.request_sent), (of_server, reading.request_received));
+        let [sent, received] = jumps::moments((of_client, reading.request_sent), (of_server, reading.request_received));
         let [responded, returned] =
-            jumps::bases_of((of_server, reading.response_sent), (of_client, reading.response_received));
+            jumps::moments((of_server, reading.response_sent), (of_client, reading.response_received));
         [sent, received, responded, returned]
     }
 }

@@ -65,6 +65,13 @@ impl Curves {
         curves
     }
 
+    /// Puts a clock's knots where a first look has them, at their places on the grid.
+    pub(super) fn begin(&mut self, clock: u32, value: impl Fn(f64) -> f64) {
+        let Block { start, count } = self.blocks[clock as usize];
+        let first = self.first[clock as usize];
+        (0..count).for_each(|k| self.values[start + k] = value((first + k) as f64));
+    }
+
     /// Where the breaks' unknowns begin.
     pub(super) fn knots(&self) -> usize {
         self.values.len() - self.breaks.len() - self.biases

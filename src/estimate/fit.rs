@@ -166,7 +166,12 @@ pub(super) fn fit(
     let mut work;
     let mut searches = 0;
     loop {
-        let curves = Curves::new(&knots, breaks.clone(), kinds);
+        let mut curves = Curves::new(&knots, breaks.clone(), kinds);
+        // Of a clock that gains seconds between its jumps, each pass finds the time of readings to a tenth of what the last
+        // one was off: from zero on, half an hour of a saw tooth took more passes than there are.
+        for (clock, stretches) in (0..).zip(&alignment.stretches) {
+            curves.begin(clock, |place| jumps::over_base(stretches, grid.time(place)));
+        }
         work = Work::new(curves, observations.len(), &grid, evidence.rolled_up.is_some(), &routes.all);
         work.asymmetry = learnt.unwrap_or(1.0);
         for pass in PASSES.iter().filter(|pass| !pass.guard) {
@@ -401,11 +406,8 @@ fn guard(observations: &[Observation], used: &mut [bool], scales: &[Scale], curv
 }
 
 fn grid(evidence: &Evidence, alignment: &Alignment, spans: &[Option<(LocalTime, LocalTime)>]) -> Grid {
-    let mut times: Vec<i64> = evidence
-        .readings
-        .iter()
-        .map(|reading: &Reading| reading.request_sent.saturating_sub(alignment.bases_of(reading)[0]))
-        .collect();
+    let mut times: Vec<i64> =
+        evidence.readings.iter().map(|reading: &Reading| alignment.moments(reading)[0].time).collect();
     if times.is_empty() {
         let of = |(clock, span): (usize, &Option<(LocalTime, LocalTime)>)| {
             span.map(|(first, _)| first.nanos().saturating_sub(alignment.bases[clock]))

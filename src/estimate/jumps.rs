@@ -78,11 +78,24 @@ impl Stretch {
     }
 }
 
-/// The bases of both ends of one message: of all stretches those that make it leave and arrive at one time.
-pub(super) fn bases_of(sender: (&[Stretch], i64), receiver: (&[Stretch], i64)) -> [i64; 2] {
-    if let ([sender], [receiver]) = (sender.0, receiver.0) {
-        return [sender.base, receiver.base];
-    }
+/// How far a clock is ahead of its base at a time by the other clocks, about, ns; 0 where nothing was found of it.
+pub(super) fn over_base(stretches: &[Stretch], time: i64) -> f64 {
+    let stretch = stretches.iter().find(|stretch| time < stretch.until);
+    stretch.map_or(0.0, |stretch| stretch.offset(time).saturating_sub(stretch.base) as f64)
+}
+
+/// A reading's place in its clock's history.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Moment {
+    /// What is taken off the reading, ns.
+    pub(super) base: i64,
+    /// When it was by the other clocks, about.
+    pub(super) time: i64,
+}
+
+/// Both ends of one message: of all stretches in those that make it leave and arrive at one time.
+pub(super) fn moments(sender: (&[Stretch], i64), receiver: (&[Stretch], i64)) -> [Moment; 2] {
+    let moment = |stretch: &Stretch, local: i64| Moment { base: stretch.base, time: stretch.time(local) };
     let misfit = |one: &Stretch, other: &Stretch| {
         let (left, came) = (one.time(sender.1), other.time(receiver.1));
         left.abs_diff(came)
@@ -90,7 +103,12 @@ pub(super) fn bases_of(sender: (&[Stretch], i64), receiver: (&[Stretch], i64)) -
             .saturating_add(other.outside(came).unsigned_abs())
     };
     let pairs = sender.0.iter().flat_map(|one| receiver.0.iter().map(move |other| (one, other)));
-    pairs.min_by_key(|(one, other)| misfit(one, other)).map_or([0; 2], |(one, other)| [one.base, other.base])
+    let best = match (sender.0, receiver.0) {
+        ([sender], [receiver]) => Some((sender, receiver)),
+        _ => pairs.min_by_key(|(one, other)| misfit(one, other)),
+    };
+    let alone = |local: i64| Moment { base: 0, time: local };
+    best.map_or([alone(sender.1), alone(receiver.1)], |(one, other)| [moment(one, sender.1), moment(other, receiver.1)])
 }
 
 /// One call's word on a clock: when, how far ahead, and within what.
@@ -110,7 +128,7 @@ fn is_fine(reading: &Reading) -> bool {
 
 /// Gives the clocks of groups in which one jumps a stretch for each time between two jumps.
 pub(super) fn find(alignment: &mut Alignment, readings: &[Reading], anchored: &[bool]) {
-    for (clock, stretches) in grown(alignment, readings, anchored, LEAST_NS, 0) {
+    for (clock, stretches) in grown(alignment, readings, anchored, LEAST_NS) {
         alignment.bases[clock as usize] = stretches[0].base;
         alignment.stretches[clock as usize] = stretches;
     }
@@ -137,22 +155,16 @@ pub(super) fn smaller(alignment: &Alignment, readings: &[Reading], anchored: &[b
         };
         stretches.windows(2).map(step).collect::<Vec<_>>()
     };
-    grown(alignment, readings, anchored, LEAST_SMALLER_NS, LOOKS).into_iter().flat_map(of_clock).collect()
+    grown(alignment, readings, anchored, LEAST_SMALLER_NS).into_iter().flat_map(of_clock).collect()
 }
 
 /// The stretches of all clocks in groups in which one has steps of `least` and more.
-fn grown(
-    alignment: &Alignment,
-    readings: &[Reading],
-    anchored: &[bool],
-    least: f64,
-    looks: usize,
-) -> BTreeMap<u32, Vec<Stretch>> {
+fn grown(alignment: &Alignment, readings: &[Reading], anchored: &[bool], least: f64) -> BTreeMap<u32, Vec<Stretch>> {
     let calls: Vec<&Reading> =
         readings.iter().filter(|r| r.side != Side::Forward && r.round_trip_delay_ns() >= 0 && is_fine(r)).collect();
     let groups = groups_that_step(alignment, &calls, least);
     let calls = calls.into_iter().filter(|call| groups.contains(&alignment.groups[call.link.client.0 as usize]));
-    let graph = Graph::new(calls, least, looks);
+    let graph = Graph::new(calls, least);
     let mut all = BTreeMap::new();
     for group in groups {
         let members: Vec<u32> =
@@ -218,13 +230,11 @@ struct Graph<'a> {
     of_clock: BTreeMap<u32, Vec<&'a Reading>>,
     /// A smaller step is none, ns.
     least: f64,
-    /// How often all clocks are looked at again.
-    looks: usize,
 }
 
 impl<'a> Graph<'a> {
-    fn new(calls: impl Iterator<Item = &'a Reading>, least: f64, looks: usize) -> Self {
-        let mut graph = Self { links: BTreeMap::new(), of_clock: BTreeMap::new(), least, looks };
+    fn new(calls: impl Iterator<Item = &'a Reading>, least: f64) -> Self {
+        let mut graph = Self { links: BTreeMap::new(), of_clock: BTreeMap::new(), least };
         for call in calls {
             let (client, server) = (call.link.client.0, call.link.server.0);
             for (one, other) in [(client, server), (server, client)] {
@@ -256,7 +266,7 @@ impl<'a> Graph<'a> {
             known.insert(clock, found);
             order.push(clock);
         }
-        let looks = if jumps(&known) > 0 { self.looks } else { 0 };
+        let looks = if jumps(&known) > 0 { LOOKS } else { 0 };
         for _ in 0..looks {
             for &clock in &order {
                 if let Some(found) = self.look(clock, &known, false) {
@@ -593,8 +603,9 @@ mod tests {
             // It began before the jump, and counts on from there.
             (301 * SECOND, 301 * SECOND, 0),
         ] {
-            assert_eq!(bases_of((&steady, sent), (&jumping, received)), [7, base]);
-            assert_eq!(bases_of((&jumping, received), (&steady, sent)), [base, 7]);
+            let [one, other] = moments((&steady, sent), (&jumping, received));
+            assert_eq!([one.base, one.time, other.base, other.time], [7, sent - 7, base, received - base]);
+            assert_eq!(moments((&jumping, received), (&steady, sent)), [other, one]);
         }
     }
 }

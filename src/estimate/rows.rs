@@ -109,7 +109,8 @@ pub(super) fn observe(
 ) -> Vec<Observation> {
     let observation = |reading: &Reading| {
         let (client, server) = (reading.link.client.0, reading.link.server.0);
-        let bases = alignment.bases_of(reading);
+        let moments = alignment.moments(reading);
+        let bases = moments.map(|moment| moment.base);
         let apart = [bases[1].saturating_sub(bases[0]), bases[2].saturating_sub(bases[3])];
         let local = [
             grid.place(bases[0], reading.request_sent),
@@ -117,6 +118,7 @@ pub(super) fn observe(
             grid.place(bases[2], reading.response_sent),
             grid.place(bases[3], reading.response_received),
         ];
+        let [sent, received, responded, returned] = moments.map(|moment| grid.place(0, moment.time));
         Observation {
             link: links.binary_search(&reading.link).unwrap_or(0) as u32,
             route: 0,
@@ -129,10 +131,10 @@ pub(super) fn observe(
             backward: reading.backward_ns().saturating_add(apart[1]) as f64,
             apart: apart.map(|apart| apart as f64),
             local,
-            sent: local[0],
-            received: local[1],
-            responded: local[2],
-            returned: local[3],
+            sent,
+            received,
+            responded,
+            returned,
             quanta: [f64::from(reading.client_quantum_ns), f64::from(reading.server_quantum_ns)],
             exchange: reading.exchange,
             stands_for: reading.stands_for,
