@@ -1,4 +1,9 @@
-//! What the project says of itself: licences of what it stands on, and paths that its documents name.
+//! What the project says of itself: licences of what it stands on, paths that its documents name, and what its ablation
+//! takes out.
+
+#[allow(dead_code, reason = "the bench shows what each ingredient buys")]
+#[path = "../benches/ablation/ingredients.rs"]
+mod ingredients;
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -113,5 +118,16 @@ fn the_architecture_names_every_part_of_the_source() {
     for entry in std::fs::read_dir(root().join("src")).unwrap() {
         let path = format!("src/{}", entry.unwrap().file_name().to_string_lossy());
         assert!(named.contains(&path), "ARCHITECTURE.md does not name {path}");
+    }
+}
+
+/// Or the bench would stop where the source has changed.
+#[test]
+fn each_ingredient_can_be_taken_out_of_the_estimator() {
+    for ingredient in ingredients::INGREDIENTS {
+        for (file, old, _) in ingredient.replace {
+            let times = text(&format!("src/estimate/{file}")).matches(old).count();
+            assert_eq!(times, 1, "{}: {file} has {times} times: {old}", ingredient.name);
+        }
     }
 }

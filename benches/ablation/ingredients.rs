@@ -187,8 +187,8 @@ pub const INGREDIENTS: &[Ingredient] = &[
         instead: "the search for steps begins with none",
         replace: &[(
             "fit.rs",
-            "let readings = if evidence.rolled_up.is_some()",
-            "let readings = if evidence.rolled_up.is_some() || !evidence.readings.is_empty()",
+            "None if evidence.rolled_up.is_some() => Vec::new()",
+            "None if !evidence.readings.is_empty() => Vec::new()",
         )],
         shown: &[of("brief", &[P99]), of("hectic", &[P95, P99])],
     },
@@ -270,7 +270,11 @@ pub const INGREDIENTS: &[Ingredient] = &[
     Ingredient {
         name: "out_of_order",
         instead: "clocks are held whatever order that leaves calls in",
-        replace: &[("decide.rs", "if bad > 0 && bad * 100 >= all {", "if bad > all && bad * 100 >= all {")],
+        replace: &[(
+            "decide.rs",
+            "let violated = delay(&now) < -tolerance",
+            "let violated = delay(&now) < f64::NEG_INFINITY",
+        )],
         shown: &[of("ntp", &[Inverted]), of("const", &[Inverted])],
     },
     Ingredient {

@@ -79,18 +79,23 @@ pub(super) fn decide(
     // A clock is let go, or held after all, once.
     let mut released = vec![false; clocks];
     let mut solved = None;
+    let mut held_last = Vec::new();
     let mut table = free_table.clone();
     for solves in 1..=SOLVES {
         let held: Vec<bool> = (0..clocks).map(|clock| movable[clock] && !moved[clock] && right[clock]).collect();
         if held.contains(&true) {
-            let fit = fit(evidence, spans, settings.reference, &held, Some(free.asymmetry));
-            let pinned = settings.reference.or_else(|| held.iter().position(|held| *held).map(|c| ClockId(c as u32)));
-            table = Table::of(&fit, pinned);
-            solved = Some(fit);
+            // Those that were neither taken for right nor for wrong may have changed alone.
+            if held != held_last {
+                let fit = fit(evidence, spans, settings.reference, &held, Some(&free));
+                let first = held.iter().position(|held| *held).map(|clock| ClockId(clock as u32));
+                table = Table::of(&fit, settings.reference.or(first));
+                solved = Some(fit);
+            }
         } else {
             table = free_table.clone();
             solved = None;
         }
+        held_last = held;
         let mut next = moved.clone();
         for clock in (0..clocks).filter(|&clock| moved[clock] && !released[clock]) {
             next[clock] = table.clocks[clock].iter().any(|part| size(part) > to_stay)
