@@ -23,19 +23,10 @@ impl Alignment {
     /// A reading's four times.
     pub(super) fn moments(&self, reading: &Reading) -> [Moment; 4] {
         let (client, server) = (reading.link.client.0 as usize, reading.link.server.0 as usize);
-        let (of_client, of_server) = (&self.stretches[client], &self.stretches[server]);
-        if of_client.is_empty() || of_server.is_empty() {
-            let alone = |clock: usize, local: i64| {
-                let base = self.bases[clock];
-                Moment { base, time: local.saturating_sub(base) }
-            };
-            return [
-                alone(client, reading.request_sent),
-                alone(server, reading.request_received),
-                alone(server, reading.response_sent),
-                alone(client, reading.response_received),
-            ];
-        }
+        let steady = [client, server].map(|clock| [Stretch::steady(self.bases[clock])]);
+        let history =
+            |clock: usize, steady| if self.stretches[clock].is_empty() { steady } else { &self.stretches[clock][..] };
+        let (of_client, of_server) = (history(client, &steady[0][..]), history(server, &steady[1][..]));
         let [sent, received] = jumps::moments((of_client, reading.request_sent), (of_server, reading.request_received));
         let [responded, returned] =
             jumps::moments((of_server, reading.response_sent), (of_client, reading.response_received));

@@ -56,14 +56,17 @@ pub(super) struct Stretch {
 
 impl Stretch {
     /// A clock that never jumps.
-    fn steady(base: i64) -> Self {
+    pub(super) fn steady(base: i64) -> Self {
         Self { from: i64::MIN, until: i64::MAX, base, middle: 0, level: 0.0, slope: 0.0, unsure: 0.0 }
     }
 
     /// When the clock read a local time, if it did so within this stretch.
     fn time(&self, local: i64) -> i64 {
-        let ahead = local.saturating_sub(self.base).saturating_sub(self.middle) as f64 - self.level;
-        self.middle.saturating_add((ahead / (1.0 + self.slope)) as i64)
+        let without_base = local.saturating_sub(self.base);
+        let after = without_base.saturating_sub(self.middle) as f64;
+        // What is taken off is small beside the time, which an `f64` has to 256 ns only.
+        let over = (self.level + self.slope * after) / (1.0 + self.slope);
+        without_base.saturating_sub(over as i64)
     }
 
     /// How far the clock is ahead at a time.
@@ -585,6 +588,16 @@ mod tests {
         let samples: Vec<Sample> = (0..60).map(sample).collect();
         assert_eq!(agreed(&samples, 0.0, LEAST_NS).len(), samples.len());
         assert!(!stretches(&samples, LEAST_NS).is_empty());
+    }
+
+    #[test]
+    fn a_clock_that_says_nothing_of_jumps_is_placed_beside_one_that_jumps() {
+        // As one that stamps whole seconds is: it was not looked at, and has a base alone.
+        let jumped = Stretch { from: 300 * SECOND, base: 60 * SECOND, ..Stretch::steady(0) };
+        let jumping = vec![Stretch { until: 300 * SECOND, ..Stretch::steady(0) }, jumped];
+        let alignment = Alignment { groups: vec![0; 2], bases: vec![7, 0], stretches: vec![Vec::new(), jumping] };
+        let moments = alignment.moments(&call((0, 7), (1, 60 * SECOND), 400 * SECOND, 1_000_000));
+        assert_eq!(moments.map(|moment| moment.base), [7, 60 * SECOND, 60 * SECOND, 7]);
     }
 
     #[test]
