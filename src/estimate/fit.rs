@@ -430,16 +430,14 @@ fn guard(observations: &[Observation], used: &mut [bool], scales: &[Scale], curv
 }
 
 fn grid(evidence: &Evidence, alignment: &Alignment, spans: &[Option<(LocalTime, LocalTime)>]) -> Grid {
-    let mut times: Vec<i64> =
-        evidence.readings.iter().map(|reading: &Reading| alignment.moments(reading)[0].time).collect();
-    if times.is_empty() {
-        let of = |(clock, span): (usize, &Option<(LocalTime, LocalTime)>)| {
-            span.map(|(first, _)| first.nanos().saturating_sub(alignment.bases[clock]))
-        };
-        times = spans.iter().enumerate().filter_map(of).collect();
-    }
-    times.sort_unstable();
-    let (first, last) = (times.first().copied().unwrap_or(0), times.last().copied().unwrap_or(0));
+    let both = |one: (i64, i64), other: (i64, i64)| (one.0.min(other.0), one.1.max(other.1));
+    let of_reading = |reading: &Reading| [alignment.moments(reading)[0].time; 2].into();
+    let of_readings = evidence.readings.par_iter().with_min_len(AT_ONCE).map(of_reading).reduce_with(both);
+    let of_span = |(clock, span): (usize, &Option<(LocalTime, LocalTime)>)| {
+        span.map(|(first, _)| [first.nanos().saturating_sub(alignment.bases[clock]); 2].into())
+    };
+    let of_spans = || spans.iter().enumerate().filter_map(of_span).reduce(both);
+    let (first, last) = of_readings.or_else(of_spans).unwrap_or_default();
     let seconds = last.saturating_sub(first) as f64 / 1e9;
     let dense = (seconds / KNOTS).clamp(LEAST_SPACING_S, SPACING_S);
     let unknowns = UNKNOWNS.min(PER_READING * evidence.readings.len() as f64);

@@ -129,8 +129,13 @@ impl Graph {
             starts
         };
         let (first, first_entering) = (starts(&|edge| edge.from), starts(&|edge| edge.to));
-        let mut entering: Vec<u32> = (0..edges.len() as u32).collect();
-        entering.sort_by_key(|&edge| edges[edge as usize].to);
+        let mut entering = vec![0u32; edges.len()];
+        let mut next = first_entering.clone();
+        for (number, edge) in (0..).zip(&edges) {
+            let place = &mut next[edge.to as usize];
+            entering[*place as usize] = number;
+            *place += 1;
+        }
         Self { constraints, edges, first, entering, first_entering }
     }
 

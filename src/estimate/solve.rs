@@ -401,52 +401,9 @@ impl Preconditioner {
             within[unknown] = system.blocks[block as usize].count + others.len();
             others.push(unknown);
         }
-        let mut widths = vec![2usize; system.blocks.len()];
-        let pairs = |row: usize| {
-            let terms = system.rows.terms(row);
-            terms.clone().flat_map(move |left| terms.clone().map(move |right| (left, right)))
-        };
-        for row in 0..system.rows.len() {
-            for ((i, _), (j, _)) in pairs(row) {
-                if i < knots && j < knots && owner[i] == owner[j] {
-                    let width = &mut widths[owner[i] as usize];
-                    *width = (*width).max(i.abs_diff(j));
-                }
-            }
-        }
-        let of_block = |((block, &width), beside): ((&Block, &usize), &Vec<usize>)| {
-            Bordered::new(block.count, width, beside.len())
-        };
-        let mut blocks: Vec<_> = system.blocks.iter().zip(&widths).zip(&beside).map(of_block).collect();
-        let mut loose = system.ridge[blocked..].to_vec();
-        for row in 0..system.rows.len() {
-            let weight = system.rows.weights[row];
-            for ((i, a), (j, b)) in pairs(row) {
-                if i == j && owner[i] == u32::MAX {
-                    loose[i - blocked] += weight * a * b;
-                } else if owner[i] == owner[j] && owner[i] != u32::MAX && within[i] >= within[j] {
-                    *blocks[owner[i] as usize].at(within[i], within[j]) += weight * a * b;
-                }
-            }
-        }
-        for ((block, beside), bordered) in system.blocks.iter().zip(&beside).zip(&mut blocks) {
-            for (i, unknown) in (block.start..block.start + block.count).chain(beside.iter().copied()).enumerate() {
-                *bordered.at(i, i) += system.ridge[unknown];
-            }
-            for k in 1..block.count.saturating_sub(1) {
-                let weight = system.smoothness[block.start + k];
-                for (i, a) in [(k + 1, 1.0), (k, -2.0), (k - 1, 1.0)] {
-                    for (j, b) in [(k + 1, 1.0), (k, -2.0), (k - 1, 1.0)] {
-                        if i >= j {
-                            *bordered.at(i, j) += weight * a * b;
-                        }
-                    }
-                }
-            }
-            bordered.factor();
-        }
         let places = neighbourhoods(system, &owner);
-        let coarse = coarse(system, &owner, &places, blocked);
+        let ((blocks, loose), coarse) =
+            rayon::join(|| of_blocks(system, &owner, &within, &beside), || coarse(system, &owner, &places, blocked));
         Self { blocks, starts: system.blocks.to_vec(), beside, loose, places, coarse }
     }
 
@@ -477,6 +434,57 @@ impl Preconditioner {
         }
         z[blocked..].iter_mut().zip(&small[of_blocks..]).for_each(|(z, s)| add_scaled(z, 1.0, s));
     }
+}
+
+/// The factor of each block with what is beside it, and the diagonal of the unknowns that belong to none. `within` is each
+/// unknown's place in its block.
+fn of_blocks(system: &System<'_>, owner: &[u32], within: &[usize], beside: &[Vec<usize>]) -> (Vec<Bordered>, Vec<f64>) {
+    let knots: usize = system.blocks.iter().map(|block| block.count).sum();
+    let blocked = knots + system.beside.len();
+    let mut widths = vec![2usize; system.blocks.len()];
+    let pairs = |row: usize| {
+        let terms = system.rows.terms(row);
+        terms.clone().flat_map(move |left| terms.clone().map(move |right| (left, right)))
+    };
+    for row in 0..system.rows.len() {
+        for ((i, _), (j, _)) in pairs(row) {
+            if i < knots && j < knots && owner[i] == owner[j] {
+                let width = &mut widths[owner[i] as usize];
+                *width = (*width).max(i.abs_diff(j));
+            }
+        }
+    }
+    let of_block =
+        |((block, &width), beside): ((&Block, &usize), &Vec<usize>)| Bordered::new(block.count, width, beside.len());
+    let mut blocks: Vec<_> = system.blocks.iter().zip(&widths).zip(beside).map(of_block).collect();
+    let mut loose = system.ridge[blocked..].to_vec();
+    for row in 0..system.rows.len() {
+        let weight = system.rows.weights[row];
+        for ((i, a), (j, b)) in pairs(row) {
+            if i == j && owner[i] == u32::MAX {
+                loose[i - blocked] += weight * a * b;
+            } else if owner[i] == owner[j] && owner[i] != u32::MAX && within[i] >= within[j] {
+                *blocks[owner[i] as usize].at(within[i], within[j]) += weight * a * b;
+            }
+        }
+    }
+    for ((block, beside), bordered) in system.blocks.iter().zip(beside).zip(&mut blocks) {
+        for (i, unknown) in (block.start..block.start + block.count).chain(beside.iter().copied()).enumerate() {
+            *bordered.at(i, i) += system.ridge[unknown];
+        }
+        for k in 1..block.count.saturating_sub(1) {
+            let weight = system.smoothness[block.start + k];
+            for (i, a) in [(k + 1, 1.0), (k, -2.0), (k - 1, 1.0)] {
+                for (j, b) in [(k + 1, 1.0), (k, -2.0), (k - 1, 1.0)] {
+                    if i >= j {
+                        *bordered.at(i, j) += weight * a * b;
+                    }
+                }
+            }
+        }
+        bordered.factor();
+    }
+    (blocks, loose)
 }
 
 /// Per block, which of at most `COARSE` neighbourhoods of about as many blocks it belongs to: they follow a path through
