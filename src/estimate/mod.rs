@@ -15,6 +15,7 @@ mod floored;
 mod jumps;
 mod leeway;
 mod paths;
+mod precondition;
 mod rollup;
 mod routes;
 mod rows;
