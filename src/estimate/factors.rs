@@ -105,6 +105,10 @@ impl Bordered {
         Self { banded: Banded::new(size, width), border: vec![0.0; size * border], corner: Dense::new(border) }
     }
 
+    pub(super) fn border(&self) -> usize {
+        self.corner.size
+    }
+
     /// An entry of the lower triangle.
     pub(super) fn at(&mut self, i: usize, j: usize) -> &mut f64 {
         let size = self.banded.size;

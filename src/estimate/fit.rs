@@ -6,6 +6,7 @@ use super::align::{Alignment, align};
 use super::curves::{Break, Curves};
 use super::evidence::{Evidence, Reading, RolledUp, Side};
 use super::jumps;
+use super::precondition::Preconditioner;
 use super::routes::{Route, Routes};
 use super::rows::{AT_ONCE, Observation, Scale, observe, rows, scales, waited_for};
 use super::solve::{Rows, System};
@@ -127,6 +128,9 @@ const ROUNDS: usize = 4;
 /// To how much of the whole a pass solves, and how roughly before its last round, which goes on from there. At 1e-5
 /// throughout, p95 of fleet `drift`, seed 507, is 121 µs instead of 118; at 1e-4, 132.
 const FINE: f64 = 1e-7;
+
+/// A solve of more iterations than this changed so much that the next is worth a preconditioner of its own.
+const AGED: usize = 8;
 const ROUGH: f64 = 1e-5;
 
 /// Fits all clocks; those in `held` (besides the reference) stay at zero. How asymmetric routes are is taken from a `free`
@@ -363,14 +367,17 @@ impl<'a> Work<'a> {
         self.rows = rows(self.routes, observations, &self.used, &self.scales, &self.curves, width);
         let weights = self.rows.weights.clone();
         let mut iterations = 1;
+        let mut preconditioner = Preconditioner::new(&self.system());
         for round in 1..=ROUNDS {
             // What a rough solve does not change is left to the last one.
             if iterations == 0 && round < ROUNDS {
                 continue;
             }
-            let mut values = std::mem::take(&mut self.curves.values);
-            self.curves.values = vec![0.0; values.len()];
-            iterations = self.system().solve(&mut values, if round < ROUNDS { ROUGH } else { FINE });
+            if iterations > AGED {
+                preconditioner = Preconditioner::new(&self.system());
+            }
+            let mut values = self.curves.values.clone();
+            iterations = self.system().solve(&preconditioner, &mut values, if round < ROUNDS { ROUGH } else { FINE });
             self.curves.values = values;
             self.asymmetries = self.system().asymmetries(&self.curves.values, self.routes.len());
             if pass.robust {
