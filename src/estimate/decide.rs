@@ -35,19 +35,13 @@ pub struct LinkEstimate {
 }
 
 /// In a well-kept fleet a correction must be larger than this many of its deviations, and once others are held, larger
-/// than its 95 %. At 2, two of ten perfect fleets are moved for nothing;
+/// than its 95 %, as it must be elsewhere. At 2, two of ten perfect fleets are moved for nothing;
 /// at 2.5 none, and of ten fleets kept by NTP nine come out no worse than they went in; at 3, more is left as it was
 /// (fleet `const`, seed 1: p95 273 µs instead of 158).
 const DEVIATIONS: f64 = 2.5;
 
 /// So many deviations are no chance, even where all clocks of a fleet share one error.
 const BEYOND_DOUBT: f64 = 6.0;
-
-/// Where most clocks of a fleet are wrong beyond doubt, a correction larger than its 95 % is made, and stays made while it
-/// is larger than this many of its deviations; a clock that is left alone but seems off by as many is not believed to be
-/// right, and holds no other. So the interval of a clock that is moved there may contain zero. (Fleet `const`, seed 11: p95 192 µs where it does, 92
-/// where not. In a well-kept fleet all that are left alone hold the others; `ntp`, seed 9: 171 and 714.)
-const SEEMS_OFF: f64 = 1.5;
 
 pub(super) fn decide(
     evidence: &Evidence,
@@ -66,9 +60,9 @@ pub(super) fn decide(
     let in_any_way = |part: &Part| part.ratio().max(part.pointwise_ratio()).max(part.change_ratio());
     let size = |part: &Part| if well_kept { part.ratio() } else { in_any_way(part) };
     let off = |clock: usize, by: f64| movable[clock] && free_table.clocks[clock].iter().any(|part| size(part) > by);
-    let [least, to_stay] = if well_kept { [DEVIATIONS, OF_95] } else { [OF_95, SEEMS_OFF] };
+    let least = if well_kept { DEVIATIONS } else { OF_95 };
     let mut moved: Vec<bool> = (0..clocks).map(|clock| off(clock, least)).collect();
-    let seems_right = |&clock: &usize| reference == Some(clock) || movable[clock] && !off(clock, SEEMS_OFF);
+    let seems_right = |&clock: &usize| reference == Some(clock) || movable[clock] && !off(clock, OF_95);
     let right: Vec<bool> = if well_kept {
         vec![true; clocks]
     } else {
@@ -98,8 +92,8 @@ pub(super) fn decide(
         held_last = held;
         let mut next = moved.clone();
         for clock in (0..clocks).filter(|&clock| moved[clock] && !released[clock]) {
-            next[clock] = table.clocks[clock].iter().any(|part| size(part) > to_stay)
-                && !table.is_mostly_taken(clock, &free_table);
+            next[clock] =
+                table.clocks[clock].iter().any(|part| size(part) > OF_95) && !table.is_mostly_taken(clock, &free_table);
         }
         // One that was neither taken for right nor for wrong is seen more clearly beside those that are right.
         for clock in (0..clocks).filter(|&clock| movable[clock] && !moved[clock] && !right[clock]) {
@@ -115,7 +109,7 @@ pub(super) fn decide(
         moved = next;
     }
     let solved = solved.unwrap_or(free);
-    let large = |part: &Part| size(part) > to_stay;
+    let large = |part: &Part| size(part) > OF_95;
     let decided: Vec<Vec<bool>> = table.clocks.iter().map(|parts| parts.iter().map(large).collect()).collect();
     table.admit(&free_table);
     if well_kept && 2 * moved.iter().filter(|moved| **moved).count() <= movable_clocks().count() {
