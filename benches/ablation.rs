@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use ingredients::{Figure, INGREDIENTS, Ingredient, Shown};
-use rayon::iter::{IntoParallelIterator, ParallelIterator};
+use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 use serde_json::Value;
 
 const SEEDS: u64 = 5;
@@ -35,6 +35,14 @@ impl Figure {
                 100.0 * (cells - number("/coverage/covered")) / cells.max(1.0)
             }
             Self::Inverted => number("/corrected/inversions/inverted"),
+        }
+    }
+
+    /// Of several fleets, the geometric mean; less than one of it counts as one.
+    fn of_all(self, scores: &[Value]) -> f64 {
+        match scores {
+            [score] => self.of(score),
+            _ => (scores.iter().map(|score| self.of(score).max(1.0).ln()).sum::<f64>() / scores.len() as f64).exp(),
         }
     }
 
@@ -138,24 +146,30 @@ struct Fleets {
     /// The program as it is, which makes and scores all fleets.
     unchanged: PathBuf,
     seeds: std::ops::Range<u64>,
-    /// By scenario and seed.
-    known: BTreeMap<&'static str, Vec<Value>>,
+    /// By scenario, and how many fleets a seed stands for: by seed and fleet.
+    known: BTreeMap<(&'static str, u64), Vec<Vec<Value>>>,
 }
 
 impl Fleets {
-    /// The folder of a scenario's fleets, made if need be.
-    fn simulate(&self, scenario: &str) -> PathBuf {
+    /// The seeds of the fleets that each seed stands for.
+    fn batches(&self, fleets: u64) -> Vec<Vec<u64>> {
+        let of = |seed: u64| match fleets {
+            1 => vec![seed],
+            _ => (0..fleets).map(|fleet| 100 * seed + fleet).collect(),
+        };
+        self.seeds.clone().map(of).collect()
+    }
+
+    /// The folder of a scenario's fleets, those of some seeds made if need be.
+    fn simulate(&self, scenario: &str, seeds: &[u64]) -> PathBuf {
         let fleets = work().join("fleets").join(scenario);
-        if fleets.exists() {
-            return fleets;
-        }
         fs::create_dir_all(&fleets).unwrap();
         let folders = ["tests/accuracy/scenarios", "benches/ablation"];
         let mut files = folders.iter().map(|folder| root().join(folder).join(scenario).with_extension("toml"));
         let file = files.find(|file| file.exists()).unwrap_or_else(|| panic!("no scenario {scenario:?}"));
         let text = format!("outputs = [\"protobuf\"]\n{}", fs::read_to_string(file).unwrap());
         fs::write(fleets.join("scenario.toml"), text).unwrap();
-        self.seeds.clone().into_par_iter().for_each(|seed| {
+        seeds.par_iter().filter(|seed| !fleets.join(seed.to_string()).exists()).for_each(|seed| {
             let mut command = Command::new(&self.unchanged);
             command.arg("simulate").arg(fleets.join("scenario.toml")).args(["--seed", &seed.to_string()]);
             run(command.arg("--out").arg(fleets.join(seed.to_string())));
@@ -164,9 +178,10 @@ impl Fleets {
     }
 
     /// What a program makes of a scenario's fleets.
-    fn measure(&self, program: &Path, scenario: &str) -> Vec<Value> {
-        let fleets = self.simulate(scenario);
-        let score = |seed: u64| {
+    fn measure(&self, program: &Path, shown: &Shown) -> Vec<Vec<Value>> {
+        let batches = self.batches(shown.fleets);
+        let fleets = self.simulate(shown.scenario, &batches.concat());
+        let score = |seed: &u64| {
             let fleet = fleets.join(seed.to_string());
             let fixed = fleets.join(format!("{seed}-fixed"));
             let _ = fs::remove_dir_all(&fixed);
@@ -175,32 +190,38 @@ impl Fleets {
             run(fix.arg("--out").arg(&fixed));
             let mut score = Command::new(&self.unchanged);
             score.arg("score").arg(&fixed).arg("--truth").arg(fleet.join("truth.parquet")).arg("--json");
-            serde_json::from_slice(&run(&mut score)).unwrap()
+            let score = serde_json::from_slice(&run(&mut score)).unwrap();
+            fs::remove_dir_all(&fixed).unwrap();
+            score
         };
-        self.seeds.clone().into_par_iter().map(score).collect()
+        batches.par_iter().map(|seeds| seeds.par_iter().map(score).collect()).collect()
     }
 
     /// Rows of the table, one for each figure.
     fn compare(&mut self, ingredient: &Ingredient, program: &Path, shown: &Shown) -> Vec<String> {
-        let scenario = shown.scenario;
-        if !self.known.contains_key(scenario) {
-            self.known.insert(scenario, self.measure(&self.unchanged, scenario));
+        let key = (shown.scenario, shown.fleets);
+        if !self.known.contains_key(&key) {
+            self.known.insert(key, self.measure(&self.unchanged, shown));
         }
-        let without = self.measure(program, scenario);
-        let row = |figure: &Figure| row(ingredient, scenario, *figure, &self.known[scenario], &without);
+        let without = self.measure(program, shown);
+        let row = |figure: &Figure| row(ingredient, shown, *figure, &self.known[&key], &without);
         shown.figures.iter().map(row).collect()
     }
 }
 
-fn row(ingredient: &Ingredient, scenario: &str, figure: Figure, with: &[Value], without: &[Value]) -> String {
-    let of = |scores: &[Value]| scores.iter().map(|score| figure.of(score)).collect::<Vec<f64>>();
+fn row(ingredient: &Ingredient, shown: &Shown, figure: Figure, with: &[Vec<Value>], without: &[Vec<Value>]) -> String {
+    let of = |scores: &[Vec<Value>]| scores.iter().map(|scores| figure.of_all(scores)).collect::<Vec<f64>>();
     let (with, without) = (of(with), of(without));
     let worse: Vec<f64> = with.iter().zip(&without).map(|(&with, &without)| worse(with, without)).collect();
     let [least, median, most] = spread_out(&worse).map(text_of_worse);
     let cells = [
         ingredient.name.to_owned(),
         ingredient.instead.to_owned(),
-        scenario.to_owned(),
+        if shown.fleets == 1 {
+            shown.scenario.to_owned()
+        } else {
+            format!("{}, {} a seed", shown.scenario, shown.fleets)
+        },
         figure.name().to_owned(),
         format!("{:.1}", spread_out(&with)[1]),
         format!("{:.1}", spread_out(&without)[1]),

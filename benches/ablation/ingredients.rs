@@ -15,6 +15,8 @@ use Figure::*;
 
 pub struct Shown {
     pub scenario: &'static str,
+    /// How many of its fleets each seed stands for; a figure is their geometric mean.
+    pub fleets: u64,
     pub figures: &'static [Figure],
 }
 
@@ -28,7 +30,12 @@ pub struct Ingredient {
 }
 
 const fn of(scenario: &'static str, figures: &'static [Figure]) -> Shown {
-    Shown { scenario, figures }
+    Shown { scenario, fleets: 1, figures }
+}
+
+/// For what is rare in one fleet, and large then.
+const fn of_eight(scenario: &'static str, figures: &'static [Figure]) -> Shown {
+    Shown { scenario, fleets: 8, figures }
 }
 
 pub const INGREDIENTS: &[Ingredient] = &[
@@ -104,7 +111,7 @@ pub const INGREDIENTS: &[Ingredient] = &[
         name: "lending",
         instead: "windows with one direction alone say nothing",
         replace: &[("rows.rs", "const LENT_OVER: i64 = 3;", "const LENT_OVER: i64 = 0;")],
-        shown: &[of("few", &[P95]), of("mixed", &[P95, P99])],
+        shown: &[of_eight("mixed", &[P99, Inverted])],
     },
     Ingredient {
         name: "minima",
@@ -114,7 +121,7 @@ pub const INGREDIENTS: &[Ingredient] = &[
             "let residual = ((out - over_out) - (back - over_back)) / 2.0;",
             "let residual = (out - back) / 2.0;",
         )],
-        shown: &[of("few", &[P95]), of("sparse", &[P95])],
+        shown: &[of("sparse", &[P95]), of_eight("forgotten", &[Inverted])],
     },
     Ingredient {
         name: "excess",
@@ -154,7 +161,7 @@ pub const INGREDIENTS: &[Ingredient] = &[
         name: "looser",
         instead: "the first passes as stiff as the last",
         replace: &[("fit.rs", "const LOOSER: f64 = 5.0;", "const LOOSER: f64 = 1.0;")],
-        shown: &[of("steps", &[P99]), of("mixed", &[P99])],
+        shown: &[of_eight("mixed", &[P99, Inverted])],
     },
     Ingredient {
         name: "bends",
@@ -190,19 +197,19 @@ pub const INGREDIENTS: &[Ingredient] = &[
             "None if evidence.rolled_up.is_some() => Vec::new()",
             "None if !evidence.readings.is_empty() => Vec::new()",
         )],
-        shown: &[of("brief", &[P99]), of("hectic", &[P95, P99])],
+        shown: &[of_eight("brief", &[P99]), of("hectic", &[P95, P99])],
     },
     Ingredient {
         name: "looks",
         instead: "each clock's steps as they seem by those that were known before it",
         replace: &[("jumps.rs", "const LOOKS: usize = 2;", "const LOOKS: usize = 0;")],
-        shown: &[of("brief", &[P99]), of("hectic", &[P99, Inverted])],
+        shown: &[of_eight("brief", &[P99, Inverted]), of_eight("hectic", &[P99, Inverted])],
     },
     Ingredient {
         name: "gives_way",
         instead: "a break gives way to any that is found beside it",
         replace: &[("steps.rs", "any(displaces) && cost > as_it_is;", "any(displaces) && cost > as_it_is && false;")],
-        shown: &[of("brief", &[P99]), of("hectic", &[P99, Inverted])],
+        shown: &[of_eight("hectic", &[P99, Inverted]), of_eight("mixed", &[P99, Inverted])],
     },
     Ingredient {
         name: "sides",
@@ -218,15 +225,15 @@ pub const INGREDIENTS: &[Ingredient] = &[
         name: "bias_odds",
         instead: "kinds of call always have a bias",
         replace: &[("fit.rs", "const NO_BIAS_ODDS: f64 = 1.1;", "const NO_BIAS_ODDS: f64 = f64::INFINITY;")],
-        shown: &[of("symmetric", &[P95]), of("const", &[Interval])],
+        shown: &[of_eight("const", &[P95, Interval])],
     },
     Ingredient {
         name: "decision",
         instead: "every clock is moved by what was found",
         replace: &[(
             "decide.rs",
-            "if well_kept { [DEVIATIONS, OF_95] } else { [OF_95, SEEMS_OFF] };",
-            "if well_kept { [-DEVIATIONS; 2] } else { [-OF_95; 2] };",
+            "let size = |part: &Part| if well_kept { part.ratio() } else { in_any_way(part) };",
+            "let size = |part: &Part| part.ratio().max(in_any_way(part)).max(f64::INFINITY);",
         )],
         shown: &[of("perfect", &[P95]), of("ntp", &[P95]), of("const", &[P95])],
     },
@@ -241,13 +248,7 @@ pub const INGREDIENTS: &[Ingredient] = &[
                 "next[clock] = false;",
             ),
         ],
-        shown: &[of("const", &[P95]), of("ephemeral", &[P95])],
-    },
-    Ingredient {
-        name: "seems_off",
-        instead: "a clock that is not surely wrong holds the others, however much it seems off",
-        replace: &[("decide.rs", "const SEEMS_OFF: f64 = 1.5;", "const SEEMS_OFF: f64 = OF_95;")],
-        shown: &[of("const", &[P95]), of("ephemeral", &[P95])],
+        shown: &[of_eight("const", &[P95])],
     },
     Ingredient {
         name: "mostly_taken",
@@ -265,7 +266,7 @@ pub const INGREDIENTS: &[Ingredient] = &[
         name: "shrink",
         instead: "corrections in well-kept fleets are not drawn towards zero",
         replace: &[("decide.rs", "table.shrink(&free_table, &movable);", "let _ = Table::shrink;")],
-        shown: &[of("ntp", &[P95, Missed])],
+        shown: &[of_eight("ntp", &[P95, Missed])],
     },
     Ingredient {
         name: "out_of_order",
@@ -281,6 +282,6 @@ pub const INGREDIENTS: &[Ingredient] = &[
         name: "narrow",
         instead: "an interval may be wider than cause before effect allows",
         replace: &[("mod.rs", "bounds::narrow(&mut estimate.map);", "let _ = bounds::narrow;")],
-        shown: &[of("few", &[Interval]), of("sparse", &[Interval])],
+        shown: &[of_eight("once", &[Interval, Missed])],
     },
 ];
