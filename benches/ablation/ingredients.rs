@@ -111,7 +111,7 @@ pub const INGREDIENTS: &[Ingredient] = &[
         name: "lending",
         instead: "windows with one direction alone say nothing",
         replace: &[("rows.rs", "const LENT_OVER: i64 = 3;", "const LENT_OVER: i64 = 0;")],
-        shown: &[of_eight("mixed", &[P99, Inverted])],
+        shown: &[of_eight("few", &[P95]), of_eight("mixed", &[P99, Inverted])],
     },
     Ingredient {
         name: "minima",
@@ -133,7 +133,7 @@ pub const INGREDIENTS: &[Ingredient] = &[
         name: "floored",
         instead: "floored readings averaged",
         replace: &[("rows.rs", "if exact { together(", "if exact && false { together(")],
-        shown: &[of("milliseconds", &[P95]), of("connecting", &[P95])],
+        shown: &[of_eight("milliseconds", &[P95]), of("connecting", &[P95])],
     },
     Ingredient {
         name: "close",

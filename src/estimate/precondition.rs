@@ -78,6 +78,7 @@ impl Preconditioner {
         z[blocked..].iter_mut().zip(&small[of_blocks..]).for_each(|(z, s)| add_scaled(z, 1.0, s));
     }
 
+    /// Blocks follow each other from the first unknown on.
     fn solve_blocks<const L: usize>(&self, z: &mut [Lanes<L>]) {
         // What borders a block: the unknowns beside it, then its links' asymmetries, which have no residual.
         let border = |index: usize| {
@@ -94,6 +95,7 @@ impl Preconditioner {
             values.push(own);
             rest = others;
         }
+        // Draws are shared out already.
         let all =
             self.blocks.par_iter().zip(values).zip(&mut borders).with_min_len(if L == 1 { 8 } else { usize::MAX });
         all.for_each(|((factor, values), border)| factor.solve(values, border));
