@@ -59,10 +59,10 @@ pub(super) fn decide(
     let well_kept = 2 * movable_clocks().filter(wrong).count() <= movable_clocks().count();
     let in_any_way = |part: &Part| part.ratio().max(part.pointwise_ratio()).max(part.change_ratio());
     let size = |part: &Part| if well_kept { part.ratio() } else { in_any_way(part) };
-    let off = |clock: usize, by: f64| movable[clock] && free_table.clocks[clock].iter().any(|part| size(part) > by);
     let least = if well_kept { DEVIATIONS } else { OF_95 };
-    let mut moved: Vec<bool> = (0..clocks).map(|clock| off(clock, least)).collect();
-    let seems_right = |&clock: &usize| reference == Some(clock) || movable[clock] && !off(clock, OF_95);
+    let off = |clock: usize| movable[clock] && free_table.clocks[clock].iter().any(|part| size(part) > least);
+    let mut moved: Vec<bool> = (0..clocks).map(off).collect();
+    let seems_right = |&clock: &usize| reference == Some(clock) || movable[clock] && !moved[clock];
     let right: Vec<bool> = if well_kept {
         vec![true; clocks]
     } else {

@@ -109,6 +109,11 @@ impl Bordered {
         self.corner.size
     }
 
+    /// Rows of the banded part and of the border.
+    pub(super) fn size(&self) -> usize {
+        self.banded.size + self.corner.size
+    }
+
     /// An entry of the lower triangle.
     pub(super) fn at(&mut self, i: usize, j: usize) -> &mut f64 {
         let size = self.banded.size;

@@ -128,10 +128,10 @@ const ROUNDS: usize = 4;
 /// To how much of the whole a pass solves, and how roughly before its last round, which goes on from there. At 1e-5
 /// throughout, p95 of fleet `drift`, seed 507, is 121 µs instead of 118; at 1e-4, 132.
 const FINE: f64 = 1e-7;
+const ROUGH: f64 = 1e-5;
 
 /// A solve of more iterations than this changed so much that the next is worth a preconditioner of its own.
 const AGED: usize = 8;
-const ROUGH: f64 = 1e-5;
 
 /// Fits all clocks; those in `held` (besides the reference) stay at zero. How asymmetric routes are is taken from a `free`
 /// fit, in which none are: what a clock is off that is held all the same would pass for it. So are its steps, which the

@@ -111,59 +111,69 @@ fn of_blocks(system: &System<'_>, owner: &[u32], within: &[usize], beside: &[Vec
     let knots: usize = system.blocks.iter().map(|block| block.count).sum();
     let blocked = knots + system.beside.len();
     let links = bordering(system, owner);
-    let mut bordered_by: Vec<Vec<(u32, usize)>> = vec![Vec::new(); system.rows.by_link().count()];
-    for (block, links) in (0u32..).zip(&links) {
-        let first = system.blocks[block as usize].count + beside[block as usize].len();
-        links.iter().zip(first..).for_each(|(&link, place)| bordered_by[link].push((block, place)));
-    }
     let widths = widths(system, owner, knots);
     let of_block = |(index, block): (usize, &Block)| {
         Bordered::new(block.count, widths[index], beside[index].len() + links[index].len())
     };
     let mut blocks: Vec<Bordered> = system.blocks.iter().enumerate().map(of_block).collect();
     let mut loose = system.ridge[blocked..].to_vec();
-    for (rows, bordered_by) in system.rows.by_link().zip(&bordered_by) {
-        let total = system.total_weight(&rows);
-        for &(block, place) in bordered_by {
-            // A little more than it is: rounded, nothing could be left.
-            *blocks[block as usize].at(place, place) = total * (1.0 + 1e-9);
-        }
-        for row in rows {
-            let weight = system.rows.weights[row];
-            for (i, a) in system.rows.terms(row) {
-                let block = owner[i];
-                let Some(factor) = blocks.get_mut(block as usize) else {
-                    loose[i - blocked] += weight * a * a;
-                    continue;
-                };
-                for (j, b) in system.rows.terms(row) {
-                    if owner[j] == block && within[i] >= within[j] {
-                        *factor.at(within[i], within[j]) += weight * a * b;
-                    }
-                }
-                if let Some(&(_, place)) = bordered_by.iter().find(|(other, _)| *other == block) {
-                    *factor.at(place, within[i]) += weight * a;
-                }
+    for row in 0..system.rows.len() {
+        let weight = system.rows.weights[row];
+        for (i, a) in system.rows.terms(row) {
+            if owner[i] == u32::MAX {
+                loose[i - blocked] += weight * a * a;
+                continue;
             }
+            let others = system.rows.terms(row).filter(|&(j, _)| owner[j] == owner[i] && within[j] <= within[i]);
+            others.for_each(|(j, b)| *blocks[owner[i] as usize].at(within[i], within[j]) += weight * a * b);
         }
     }
-    for ((block, beside), bordered) in system.blocks.iter().zip(beside).zip(&mut blocks) {
-        for (i, unknown) in (block.start..block.start + block.count).chain(beside.iter().copied()).enumerate() {
-            *bordered.at(i, i) += system.ridge[unknown];
-        }
-        for k in 1..block.count.saturating_sub(1) {
-            let weight = system.smoothness[block.start + k];
-            for (i, a) in [(k + 1, 1.0), (k, -2.0), (k - 1, 1.0)] {
-                for (j, b) in [(k + 1, 1.0), (k, -2.0), (k - 1, 1.0)] {
-                    if i >= j {
-                        *bordered.at(i, j) += weight * a * b;
-                    }
-                }
-            }
-        }
+    for ((block, beside), factor) in system.blocks.iter().zip(beside).zip(&mut blocks) {
+        add_priors(system, block, beside, factor);
     }
+    add_asymmetries(system, owner, within, &links, &mut blocks);
     blocks.par_iter_mut().for_each(Bordered::factor);
     (blocks, loose)
+}
+
+fn add_priors(system: &System<'_>, block: &Block, beside: &[usize], factor: &mut Bordered) {
+    for (i, unknown) in (block.start..block.start + block.count).chain(beside.iter().copied()).enumerate() {
+        *factor.at(i, i) += system.ridge[unknown];
+    }
+    for k in 1..block.count.saturating_sub(1) {
+        let weight = system.smoothness[block.start + k];
+        for (i, a) in [(k + 1, 1.0), (k, -2.0), (k - 1, 1.0)] {
+            for (j, b) in [(k + 1, 1.0), (k, -2.0), (k - 1, 1.0)] {
+                if i >= j {
+                    *factor.at(i, j) += weight * a * b;
+                }
+            }
+        }
+    }
+}
+
+/// The last of what borders each block: the asymmetries of its `links`.
+fn add_asymmetries(
+    system: &System<'_>,
+    owner: &[u32],
+    within: &[usize],
+    links: &[Vec<usize>],
+    blocks: &mut [Bordered],
+) {
+    let rows_of: Vec<_> = system.rows.by_link().collect();
+    for (block, links) in links.iter().enumerate() {
+        let factor = &mut blocks[block];
+        for (&link, place) in links.iter().zip(factor.size() - links.len()..) {
+            let rows = rows_of[link].clone();
+            // A little more than it is: rounded, nothing could be left.
+            *factor.at(place, place) = system.total_weight(&rows) * (1.0 + 1e-9);
+            for row in rows {
+                for (i, a) in system.rows.terms(row).filter(|&(i, _)| owner[i] as usize == block) {
+                    *factor.at(place, within[i]) += system.rows.weights[row] * a;
+                }
+            }
+        }
+    }
 }
 
 /// Per block, how far apart two of its knots are at the most that one row is about.
