@@ -72,7 +72,8 @@ impl Fleet {
 
     pub fn link(&self, client: HostId, server: HostId) -> Link {
         let index = (client as u64) << 32 | server as u64;
-        Link::drawn(&self.links, &mut Dice::new(self.seed, "link", index))
+        let with_reference = client == REFERENCE || server == REFERENCE;
+        Link::drawn(&self.links, with_reference, &mut Dice::new(self.seed, "link", index))
     }
 
     pub fn injections_on(&self, client: HostId, server: HostId) -> impl Iterator<Item = &Injection> {

@@ -34,8 +34,9 @@ pub(super) struct Legs {
 }
 
 impl Link {
-    pub fn drawn(links: &Links, dice: &mut Dice) -> Self {
-        let base_ns = dice.log_between(links.one_way_ms) * 1e6;
+    pub fn drawn(links: &Links, with_reference: bool, dice: &mut Dice) -> Self {
+        let elsewhere = links.reference_ms.filter(|_| with_reference);
+        let base_ns = dice.log_between(elsewhere.unwrap_or(links.one_way_ms)) * 1e6;
         let asymmetry = dice.between([-links.asymmetry, links.asymmetry]);
         let congested_ns = match links.congested {
             Some(congested) if dice.chance(congested.share) => congested.mean_ms * 1e6,
@@ -80,10 +81,12 @@ mod tests {
 
     #[test]
     fn asymmetry_and_base_keep_to_their_ranges() {
-        let links = Links::default();
+        let links = Links { reference_ms: Some([20.0, 40.0]), ..Links::default() };
         for index in 0..1_000 {
-            let link = Link::drawn(&links, &mut Dice::new(1, "link", index));
+            let [link, far] = [false, true]
+                .map(|with_reference| Link::drawn(&links, with_reference, &mut Dice::new(1, "link", index)));
             assert!((160_000.0..=8_000_000.0).contains(&link.base_ns) && link.asymmetry.abs() <= 0.3);
+            assert!((20e6..=40e6).contains(&far.base_ns) && far.asymmetry == link.asymmetry);
         }
     }
 }

@@ -83,6 +83,8 @@ pub struct Replaced {
 pub struct Links {
     /// Base one-way delay, log-uniform.
     pub one_way_ms: [f64; 2],
+    /// The same of links with the reference, where it is elsewhere, as an edge is.
+    pub reference_ms: Option<[f64; 2]>,
     /// Request leg = base × (1 + a), response leg = base × (1 − a), a uniform within ± this.
     pub asymmetry: f64,
     /// Mean of each leg's exponential jitter, in bases.
@@ -225,6 +227,8 @@ pub struct Traffic {
     pub retries: f64,
     /// Share of calls that answer with an error.
     pub errors: f64,
+    /// A service's own work in one request, in the median.
+    pub work_ms: f64,
     /// Share of a request's own work that is done before its first call; by default as much as between and after calls.
     pub work_ahead: Option<f64>,
     /// Share of traces that never leave one host: a lone INTERNAL root with children.
@@ -280,6 +284,7 @@ impl Default for Links {
     fn default() -> Self {
         Self {
             one_way_ms: [0.16, 8.0],
+            reference_ms: None,
             asymmetry: 0.3,
             jitter: 0.5,
             set_up: 0.05,
@@ -324,6 +329,7 @@ impl Default for Traffic {
             poll_s: 20.0,
             retries: 0.0,
             errors: 0.003,
+            work_ms: 5.0,
             work_ahead: None,
             background: 0.0,
             lost: 0.01,
@@ -360,8 +366,10 @@ impl Scenario {
         );
         ensure!(self.duration_s > 0.0, "duration_s: more than 0");
         ensure!(self.start_unix_nano > 0, "start_unix_nano: more than 0");
-        let Links { one_way_ms, asymmetry, .. } = self.links;
-        ensure!(0.0 < one_way_ms[0] && one_way_ms[0] <= one_way_ms[1], "links.one_way_ms: 0 < low <= high");
+        let Links { one_way_ms, reference_ms, asymmetry, .. } = self.links;
+        for (name, [low, high]) in [("one_way_ms", one_way_ms), ("reference_ms", reference_ms.unwrap_or(one_way_ms))] {
+            ensure!(0.0 < low && low <= high, "links.{name}: 0 < low <= high");
+        }
         ensure!((0.0..1.0).contains(&asymmetry), "links.asymmetry: from 0 to less than 1");
         if let Some(slews) = self.clocks.slews {
             ensure!(slews.last_s.is_some() != slews.ms.is_some(), "clocks.slews: exactly one of last_s and ms");
@@ -372,6 +380,7 @@ impl Scenario {
         if let Some(replaced) = self.fleet.replaced {
             ensure!(replaced.every_s > 0.0, "fleet.replaced.every_s: more than 0");
         }
+        ensure!(self.traffic.work_ms > 0.0, "traffic.work_ms: more than 0");
         let ahead = self.traffic.work_ahead.unwrap_or(0.0);
         ensure!((0.0..=1.0).contains(&ahead), "traffic.work_ahead: from 0 to 1");
         let sdk = self.sdk;
@@ -408,7 +417,9 @@ mod tests {
     fn what_cannot_be_is_refused_by_name() {
         assert!(refusal("sede = 3").contains("sede"));
         assert!(refusal("[fleet]\nclocks = 20\nservices = 3").contains("20 clocks"));
+        assert!(refusal("[links]\nreference_ms = [3.0, 2.0]").contains("links.reference_ms"));
         assert!(refusal("[links]\nasymmetry = 1.0").contains("links.asymmetry"));
+        assert!(refusal("[traffic]\nwork_ms = 0.0").contains("traffic.work_ms"));
         assert!(refusal("[traffic]\nwork_ahead = 1.5").contains("traffic.work_ahead"));
         assert!(refusal("[clocks.slews]\nshare = 1.0\nppm = [1.0, 2.0]").contains("exactly one"));
     }

@@ -45,10 +45,9 @@ fn calls_on(depth: usize) -> f64 {
     if depth < 4 { 0.75 } else { 0.25 }
 }
 
-/// Own work of a service in one request: median and spread (of the logarithm), and its limits.
-const WORK_MS: f64 = 5.0;
+/// Own work of a service in one request: its spread (of the logarithm), and its limits in medians.
 const WORK_SPREAD: f64 = 0.8;
-const WORK_LIMITS_MS: [f64; 2] = [0.5, 100.0];
+const WORK_LIMITS: [f64; 2] = [0.1, 20.0];
 
 /// The spans of request number `index`; one trace, or more where a message begins its own.
 pub(super) fn request(scenario: &Scenario, fleet: &Fleet, index: u64) -> Vec<Span> {
@@ -362,8 +361,8 @@ impl Story<'_> {
     }
 
     fn work_ns(&mut self) -> i64 {
-        let [least, most] = WORK_LIMITS_MS;
-        ((WORK_MS * self.dice.normal(WORK_SPREAD).exp()).clamp(least, most) * 1e6) as i64
+        let [least, most] = WORK_LIMITS;
+        (self.scenario.traffic.work_ms * self.dice.normal(WORK_SPREAD).exp().clamp(least, most) * 1e6) as i64
     }
 
     fn id(&mut self) -> u64 {
