@@ -67,7 +67,7 @@ pub(super) fn decide(
         vec![true; clocks]
     } else {
         let seem_right: Vec<usize> = (0..clocks).filter(seems_right).collect();
-        let agreeing = free_table.agreeing(&seem_right, &free.alignment.groups);
+        let agreeing = free_table.agreeing(&seem_right, &free.alignment.groups, DEVIATIONS);
         (0..clocks).map(|clock| agreeing.contains(&clock)).collect()
     };
     // A clock is let go, or held after all, once.

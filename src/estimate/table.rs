@@ -1,6 +1,6 @@
 //! A solved fit, tabulated: every clock's total offset and deviation at its knots, per segment, with the gauge applied.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::curves::Break;
 use super::fit::Fit;
@@ -187,15 +187,27 @@ impl Table {
         if square > 0.0 { distance / (square / draws as f64).sqrt() } else { f64::INFINITY }
     }
 
-    /// Of clocks that each seem right, those that agree with at least half of the others of their group: all may be unsure
-    /// for one reason, a slow way to the reference, and yet be surely apart. (Fleet `const`, seed 508: a clock 213 µs off
-    /// is 1.4 deviations from right and more than 5 from two that are; held, it took its neighbours along.)
-    pub(super) fn agreeing(&self, clocks: &[usize], groups: &[u32]) -> BTreeSet<usize> {
-        let agrees = |&clock: &usize| {
-            let others = || clocks.iter().filter(|&&other| other != clock && groups[other] == groups[clock]);
-            2 * others().filter(|&&other| self.apart_halfway(clock, other) > OF_95).count() <= others().count()
+    /// Of clocks that each seem right, some of which no two are surely apart: all may be unsure for one reason, a slow way to
+    /// the reference, and yet be sure of each other. While any are apart, the one goes that is apart from the most, and of
+    /// several the one that is further from right. (Fleet `const`, seed 508: a clock 213 µs off is 1.4 deviations from
+    /// right and more than 5 from two that are; held, it took its neighbours along.)
+    pub(super) fn agreeing(&self, clocks: &[usize], groups: &[u32], surely: f64) -> BTreeSet<usize> {
+        let ratio = |clock: usize| self.clocks[clock].iter().map(Part::ratio).fold(0.0, f64::max);
+        let are_apart = |one: usize, other: usize| {
+            one != other && groups[one] == groups[other] && self.apart_halfway(one, other) > surely
         };
-        clocks.iter().copied().filter(agrees).collect()
+        let from = |&one: &usize| clocks.iter().copied().filter(|&other| are_apart(one, other)).collect();
+        let mut apart: BTreeMap<usize, BTreeSet<usize>> = clocks.iter().map(|one| (*one, from(one))).collect();
+        let further = |one: &(&usize, &BTreeSet<usize>), other: &(&usize, &BTreeSet<usize>)| {
+            one.1.len().cmp(&other.1.len()).then(ratio(*one.0).total_cmp(&ratio(*other.0)))
+        };
+        while let Some((&furthest, _)) = apart.iter().filter(|(_, others)| !others.is_empty()).max_by(further) {
+            apart.remove(&furthest);
+            apart.values_mut().for_each(|others| {
+                others.remove(&furthest);
+            });
+        }
+        apart.into_keys().collect()
     }
 
     /// How far apart two clocks are, halfway through the time that both are known for, in deviations of that distance.
@@ -433,18 +445,24 @@ mod tests {
     }
 
     #[test]
-    fn of_clocks_that_share_an_error_those_agree_that_are_close() {
-        // All are unsure by 100; from one another, by 2. The first is the reference, and in the way of nobody.
+    fn of_clocks_that_share_an_error_those_agree_that_no_two_are_apart() {
+        // All are unsure by 100; from one another, by 2 or less. The first is the reference, and in the way of nobody.
         let clocks = [
             vec![],
             vec![part(&[120.0; 3], 100.0, 2.0)],
             vec![part(&[1.0; 3], 100.0, 2.0)],
             vec![part(&[-1.0; 3], 100.0, -2.0)],
+            vec![part(&[118.0; 3], 100.0, -2.0)],
         ];
-        let table = Table { clocks: clocks.to_vec(), steps: vec![Vec::new(); 4] };
-        assert_eq!(table.agreeing(&[0, 1, 2, 3], &[0; 4]), BTreeSet::from([0, 2, 3]));
+        let table = Table { clocks: clocks.to_vec(), steps: vec![Vec::new(); 5] };
+        let agreeing =
+            |clocks: &[usize], groups: &[u32]| table.agreeing(clocks, groups, 2.5).into_iter().collect::<Vec<_>>();
+        assert_eq!(agreeing(&[0, 1, 2, 3], &[0; 5]), [0, 2, 3]);
+        // Of two and two, and of one and one, those nearer to right.
+        assert_eq!(agreeing(&[0, 1, 2, 3, 4], &[0; 5]), [0, 2, 3]);
+        assert_eq!(agreeing(&[0, 1, 2], &[0; 5]), [0, 2]);
         // Those of another group say nothing.
-        assert_eq!(table.agreeing(&[0, 1, 2, 3], &[0, 0, 1, 2]), BTreeSet::from([0, 1, 2, 3]));
+        assert_eq!(agreeing(&[0, 1, 2, 3], &[0, 0, 1, 2, 0]), [0, 1, 2, 3]);
     }
 
     #[test]
