@@ -111,7 +111,7 @@ pub const INGREDIENTS: &[Ingredient] = &[
         name: "lending",
         instead: "windows with one direction alone say nothing",
         replace: &[("rows.rs", "const LENT_OVER: i64 = 3;", "const LENT_OVER: i64 = 0;")],
-        shown: &[of_eight("few", &[P95]), of_eight("mixed", &[P99, Inverted])],
+        shown: &[of("batch", &[P95, P99])],
     },
     Ingredient {
         name: "minima",
@@ -241,20 +241,20 @@ pub const INGREDIENTS: &[Ingredient] = &[
         name: "agreeing",
         instead: "all that seem right hold the others, and one in doubt stays where it was",
         replace: &[
-            ("table.rs", "> OF_95).count() <= others().count()", "> OF_95).count() <= usize::MAX"),
+            ("table.rs", "self.apart_halfway(one, other) > surely", "self.apart_halfway(one, other) > f64::INFINITY"),
             (
                 "decide.rs",
                 "next[clock] = table.clocks[clock].iter().any(|part| size(part) > least);",
                 "next[clock] = false;",
             ),
         ],
-        shown: &[of_eight("const", &[P95])],
+        shown: &[of_eight("edge", &[P95])],
     },
     Ingredient {
         name: "mostly_taken",
         instead: "a correction that holding others mostly took away is made all the same",
         replace: &[("decide.rs", "&& !table.is_mostly_taken(clock, &free_table);", ";")],
-        shown: &[of("ntp", &[P95, Missed])],
+        shown: &[of_eight("uneven", &[P95, P99])],
     },
     Ingredient {
         name: "admit",
