@@ -192,22 +192,22 @@ impl Table {
     /// several the one that is further from right. (Fleet `const`, seed 508: a clock 213 µs off is 1.4 deviations from
     /// right and more than 5 from two that are; held, it took its neighbours along.)
     pub(super) fn agreeing(&self, clocks: &[usize], groups: &[u32], surely: f64) -> BTreeSet<usize> {
-        let ratio = |clock: usize| self.clocks[clock].iter().map(Part::ratio).fold(0.0, f64::max);
         let are_apart = |one: usize, other: usize| {
             one != other && groups[one] == groups[other] && self.apart_halfway(one, other) > surely
         };
-        let from = |&one: &usize| clocks.iter().copied().filter(|&other| are_apart(one, other)).collect();
-        let mut apart: BTreeMap<usize, BTreeSet<usize>> = clocks.iter().map(|one| (*one, from(one))).collect();
-        let further = |one: &(&usize, &BTreeSet<usize>), other: &(&usize, &BTreeSet<usize>)| {
-            one.1.len().cmp(&other.1.len()).then(ratio(*one.0).total_cmp(&ratio(*other.0)))
+        let from = |&one: &usize| {
+            let apart = clocks.iter().filter(|&&other| are_apart(one, other)).count();
+            (one, (apart, self.clocks[one].iter().map(Part::ratio).fold(0.0, f64::max)))
         };
-        while let Some((&furthest, _)) = apart.iter().filter(|(_, others)| !others.is_empty()).max_by(further) {
-            apart.remove(&furthest);
-            apart.values_mut().for_each(|others| {
-                others.remove(&furthest);
-            });
+        let mut left: BTreeMap<usize, (usize, f64)> = clocks.iter().map(from).collect();
+        let further = |one: &(usize, f64), other: &(usize, f64)| one.0.cmp(&other.0).then(one.1.total_cmp(&other.1));
+        while let Some((&furthest, _)) =
+            left.iter().filter(|(_, from)| from.0 > 0).max_by(|one, other| further(one.1, other.1))
+        {
+            left.remove(&furthest);
+            left.iter_mut().filter(|(other, _)| are_apart(**other, furthest)).for_each(|(_, from)| from.0 -= 1);
         }
-        apart.into_keys().collect()
+        left.into_keys().collect()
     }
 
     /// How far apart two clocks are, halfway through the time that both are known for, in deviations of that distance.
