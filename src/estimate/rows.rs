@@ -471,6 +471,23 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_call_that_outlasts_its_window_is_a_row_of_both_its_ends() {
+        let curves = Curves::new(&[None, Some((0, 19))], Vec::new(), 1);
+        let request = Observation { side: Side::Forward, ..Observation::between(&curves, 0, (0, 1), 1.0) };
+        let response = |at| Observation { side: Side::Backward, ..Observation::between(&curves, 0, (0, 1), at) };
+        let scale = Scale { delay: 1e6, jitter_out: 1e4, jitter_back: 1e4 };
+        let rows_of = |calls: &[Observation]| {
+            let windows = windows(calls, 0..calls.len(), &vec![true; calls.len()], &curves, 2.0);
+            let mut rows = Rows::new();
+            (0..windows.len()).for_each(|index| push_minima(&mut rows, &windows, index, calls, &scale, &curves));
+            rows.len()
+        };
+        // Windows of two knots lend each other over three: one row for either end.
+        assert_eq!(rows_of(&[request, response(6.5)]), 2);
+        assert_eq!(rows_of(&[request, response(8.5)]), 0);
+    }
+
+    #[test]
     fn no_window_reaches_across_a_step() {
         let step = Break { clock: 1, from: 6.0, to: 6.0, size: 1e8, least: 0.0, jump_ns: 0 };
         let curves = Curves::new(&[None, Some((0, 19))], vec![step], 0);

@@ -200,12 +200,12 @@ impl Table {
             (one, (apart, self.clocks[one].iter().map(Part::ratio).fold(0.0, f64::max)))
         };
         let mut left: BTreeMap<usize, (usize, f64)> = clocks.iter().map(from).collect();
-        let further = |one: &(usize, f64), other: &(usize, f64)| one.0.cmp(&other.0).then(one.1.total_cmp(&other.1));
-        while let Some((&furthest, _)) =
-            left.iter().filter(|(_, from)| from.0 > 0).max_by(|one, other| further(one.1, other.1))
-        {
+        let further = |(_, one): &(&usize, &(usize, f64)), (_, other): &(&usize, &(usize, f64))| {
+            one.0.cmp(&other.0).then(one.1.total_cmp(&other.1))
+        };
+        while let Some((&furthest, _)) = left.iter().filter(|(_, (apart, _))| *apart > 0).max_by(further) {
             left.remove(&furthest);
-            left.iter_mut().filter(|(other, _)| are_apart(**other, furthest)).for_each(|(_, from)| from.0 -= 1);
+            left.iter_mut().filter(|(other, _)| are_apart(**other, furthest)).for_each(|(_, (apart, _))| *apart -= 1);
         }
         left.into_keys().collect()
     }

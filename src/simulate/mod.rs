@@ -321,6 +321,30 @@ mod tests {
     }
 
     #[test]
+    fn a_service_works_as_long_as_asked() {
+        let median_ms = |text: &str| {
+            let (_, spans) = made(&format!("[links]\none_way_ms = [0.01, 0.02]\nspikes = 0.0\n{text}"));
+            let servers = spans.iter().filter(|span| span.kind == SpanKind::Server);
+            let mut took: Vec<i64> = servers.map(|span| span.stamp.true_end - span.stamp.true_start).collect();
+            took.sort_unstable();
+            took[took.len() / 2] as f64 / 1e6
+        };
+        let (usual, long) = (median_ms(""), median_ms("[traffic]\nwork_ms = 500.0"));
+        assert!((5.0..30.0).contains(&usual) && (90.0..110.0).contains(&(long / usual)), "{usual} {long}");
+    }
+
+    #[test]
+    fn a_reference_elsewhere_is_far_from_all_and_the_others_are_not() {
+        let (fleet, _) = made("[links]\nreference_ms = [20.0, 40.0]");
+        for host in 1..fleet.hosts.len() {
+            for (client, server) in [(0, host), (host, 0)] {
+                assert!((20e6..=40e6).contains(&fleet.link(client, server).base_ns));
+            }
+            assert!(fleet.link(host, 1).base_ns <= 8e6);
+        }
+    }
+
+    #[test]
     fn retries_make_a_client_span_each_or_two_servers_under_one() {
         let (_, spans) = made("[traffic]\nhostile = 0.0\nretries = 0.2\nlost = 0.0");
         let resent = |span: &Span| span.attributes.iter().any(|(key, _)| *key == "http.request.resend_count");
