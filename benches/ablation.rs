@@ -164,7 +164,7 @@ impl Fleets {
     fn simulate(&self, scenario: &str, seeds: &[u64]) -> PathBuf {
         let fleets = work().join("fleets").join(scenario);
         fs::create_dir_all(&fleets).unwrap();
-        let folders = ["tests/accuracy/scenarios", "benches/ablation"];
+        let folders = ["tests/accuracy/scenarios", "benches/ablation", "tests/cases"];
         let mut files = folders.iter().map(|folder| root().join(folder).join(scenario).with_extension("toml"));
         let file = files.find(|file| file.exists()).unwrap_or_else(|| panic!("no scenario {scenario:?}"));
         let text = format!("outputs = [\"protobuf\"]\n{}", fs::read_to_string(file).unwrap());

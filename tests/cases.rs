@@ -202,6 +202,23 @@ fn a_device_that_loses_time_has_one_slope() {
     }
 }
 
+/// Of calls that take 100 to 400 ms longer one way and of those that were given up meanwhile one could make a clock that steps
+/// there and back.
+#[test]
+fn a_link_that_is_slow_for_a_while_moves_no_clock() {
+    for seed in 1..=4 {
+        let case = case("slowed", seed, |_| {});
+        let score = case.score();
+        let told: Vec<_> = score.clocks.iter().map(|clock| (&clock.clock, case.steps(&clock.clock))).collect();
+        let is_small = |(steps, slews): &(Vec<(f64, i64)>, usize)| {
+            *slews == 0 && steps.iter().all(|(_, size_ns)| size_ns.abs() < 1_000_000)
+        };
+        assert!(told.iter().all(|(_, told)| is_small(told)), "{}: {told:?}", case.what);
+        let p99_ms = score.corrected.error.p99_ns / 1e6;
+        assert!(p99_ms < 1.0, "{}: p99 {p99_ms} ms", case.what);
+    }
+}
+
 #[test]
 fn ends_before_their_starts_are_found_told_and_rebuilt() {
     for seed in 1..=3 {

@@ -90,10 +90,56 @@ pub const INGREDIENTS: &[Ingredient] = &[
         instead: "every response counts",
         replace: &[(
             "rows.rs",
-            "(o.delay() >= 0.0 && o.delay() >= EARLY * scales[o.route as usize].delay)",
-            "(scales.len() < o.route as usize || o.delay() < EARLY || o.delay() >= EARLY)",
+            "!o.is_two_sided() || o.delay() >= least[o.route as usize]",
+            "!o.is_two_sided() || o.delay() < least[o.route as usize] || o.delay() >= least[o.route as usize]",
         )],
         shown: &[of("forgotten", &[P95, P99])],
+    },
+    Ingredient {
+        name: "detours",
+        instead: "a way that takes longer for a while is as uneven as ever",
+        replace: &[(
+            "routes.rs",
+            "for detour in Detour::all(direct, &calls) {",
+            "for detour in Detour::all(direct, &calls[..0]) {",
+        )],
+        shown: &[of("slowed", &[P95, P99])],
+    },
+    Ingredient {
+        name: "quick_among",
+        instead: "calls that were given up while others take long tell where a clock is before the solve",
+        replace: &[(
+            "jumps.rs",
+            "2 * around.iter().filter(|sample| is_quick(sample)).count() >= around.len()",
+            "2 * around.iter().filter(|sample| is_quick(sample)).count() >= around.len().min(2)",
+        )],
+        shown: &[of_eight("slowed", &[P95, P99])],
+    },
+    Ingredient {
+        name: "longer",
+        instead: "a step is looked for where a delay is long as on any other way",
+        replace: &[(
+            "steps.rs",
+            "let longer = routes[o.route as usize].longer(scale, scales);",
+            "let longer = 0.0 * routes[o.route as usize].longer(scale, scales);",
+        )],
+        shown: &[of_eight("slowed_steps", &[P95, P99])],
+    },
+    Ingredient {
+        name: "biased",
+        instead: "what kinds of call differ by grows with the detour",
+        replace: &[(
+            "rows.rs",
+            "biased: scale.delay - route.longer(scale, scales)",
+            "biased: scale.delay - 0.0 * route.longer(scale, scales)",
+        )],
+        shown: &[of_eight("slowed_steps", &[P95, P99])],
+    },
+    Ingredient {
+        name: "brief",
+        instead: "asymmetries of detours border no factor",
+        replace: &[("precondition.rs", "many || is_brief(", "many || false && is_brief(")],
+        shown: &[of_eight("slowed_steps", &[P95, P99])],
     },
     Ingredient {
         name: "guard",

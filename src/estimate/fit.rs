@@ -184,7 +184,7 @@ pub(super) fn fit(
             work.pass(pass, &mut observations);
         }
         searches += 1;
-        let found = steps::find(&work.curves, &observations, &work.used, &work.scales, grid.spacing_ns);
+        let found = steps::find(&work.curves, &observations, &work.used, (&routes.all, &work.scales), grid.spacing_ns);
         if searches > most_searches || !steps::adopt(&mut breaks, &work.curves, found) {
             break;
         }
@@ -283,6 +283,7 @@ struct Work<'a> {
     /// How asymmetric routes are, in `ASYMMETRY`s.
     asymmetry: f64,
     asymmetry_weights: Vec<f64>,
+    brief: Vec<bool>,
     asymmetries: Vec<f64>,
     /// Per break its clock.
     steppers: Vec<u32>,
@@ -308,6 +309,7 @@ impl<'a> Work<'a> {
             rows: Rows::new(),
             asymmetry: 1.0,
             asymmetry_weights: Vec::new(),
+            brief: routes.iter().map(|route| route.detour.is_some()).collect(),
             asymmetries: Vec::new(),
             steppers: curves.breaks.iter().map(|found| found.clock).collect(),
             smoothness: vec![(30.0 * bend).powi(-2); curves.values.len()],
@@ -327,6 +329,7 @@ impl<'a> Work<'a> {
             beside: &self.steppers,
             rows: &self.rows,
             asymmetry_weights: &self.asymmetry_weights,
+            brief: &self.brief,
             smoothness: &self.smoothness,
             ridge: &self.ridge,
         }
@@ -339,7 +342,9 @@ impl<'a> Work<'a> {
         let draws = if self.rolled_up { 1 } else { DRAWS_TO_LEARN };
         let variances = system.asymmetry_variances(&system.errors(draws));
         let (mut squares, mut known) = (ROUTES_BEFORE, ROUTES_BEFORE);
-        for (index, route) in self.routes.iter().enumerate().filter(|(_, route)| !route.without_client) {
+        for (index, route) in
+            self.routes.iter().enumerate().filter(|(_, route)| !route.without_client && route.detour.is_none())
+        {
             let usual = (ASYMMETRY * self.scales[index].delay / 2.0).max(1e3).hypot(route.blurred);
             squares += (self.asymmetries[index] / usual).abs().min(OUTLYING).powi(2);
             known += (1.0 - variances[index] * self.asymmetry_weights[index]).max(0.0);
@@ -355,7 +360,7 @@ impl<'a> Work<'a> {
         let in_turns = observations.par_iter_mut().with_min_len(AT_ONCE);
         in_turns.for_each(|observation| observation.locate(curves, spacing_ns));
         let rough = scales(self.routes, observations, &self.used, &self.curves);
-        self.used = waited_for(observations, &rough);
+        self.used = waited_for(self.routes, observations, &rough);
         if pass.guard {
             guard(observations, &mut self.used, &rough, &self.curves);
         }
@@ -366,7 +371,7 @@ impl<'a> Work<'a> {
             .zip(self.routes)
             .map(|(scale, route)| {
                 let part = if route.without_client { ASYMMETRY_WITHIN } else { self.asymmetry * ASYMMETRY };
-                (part * scale.delay / 2.0).max(1e3).hypot(route.blurred).powi(-2)
+                (part * scale.delay / 2.0).max(1e3).hypot(route.beyond(scale, &self.scales)).powi(-2)
             })
             .collect();
         let seconds = pass.window_s * 1e9 / self.spacing_ns.max(SPACING_S * 1e9);

@@ -294,7 +294,11 @@ impl<'a> Graph<'a> {
         let mut within: Vec<i64> = samples.iter().map(|sample| sample.within).collect();
         within.sort_unstable();
         let most = within[within.len() / 2].saturating_mul(4);
-        samples.retain(|sample| sample.within <= most);
+        samples.sort_unstable_by_key(|sample| (sample.by, sample.time, sample.ahead));
+        let mut samples: Vec<Sample> = samples
+            .chunk_by(|one, other| one.by == other.by)
+            .flat_map(|of_neighbour| quick_among(of_neighbour, most))
+            .collect();
         samples.sort_unstable_by_key(|sample| (sample.time, sample.ahead));
         let found = stretches(&samples, self.least);
         // What seems to step every few calls is several clocks under one name, or none that is worth following.
@@ -318,6 +322,16 @@ fn sample(call: &Reading, clock: u32, known: &BTreeMap<u32, Vec<Stretch>>) -> Op
     let apart = call.forward_ns().saturating_sub(call.backward_ns()) / 2;
     let ahead = stretch.offset(time).saturating_add(if is_server { apart } else { -apart });
     Some((stretches.len() > 1, Sample { by: other, time, ahead, within: call.round_trip_delay_ns() / 2 }))
+}
+
+/// Samples within `most`, but where most calls of a neighbour take longer: those that do not were given up.
+fn quick_among(of_neighbour: &[Sample], most: i64) -> impl Iterator<Item = Sample> {
+    let is_quick = move |sample: &Sample| sample.within <= most;
+    let is_usual = move |index: usize| {
+        let around = &of_neighbour[index.saturating_sub(CALLS)..(index + CALLS + 1).min(of_neighbour.len())];
+        is_quick(&of_neighbour[index]) && 2 * around.iter().filter(|sample| is_quick(sample)).count() >= around.len()
+    };
+    (0..of_neighbour.len()).filter(move |&index| is_usual(index)).map(|index| of_neighbour[index])
 }
 
 fn median(mut values: Vec<f64>) -> f64 {
@@ -483,6 +497,17 @@ mod tests {
         check(|_| 0.0, &[]);
         check(|time| -1e-4 * time, &[]);
         check(|time| 0.08 * time + 1e6, &[]);
+    }
+
+    #[test]
+    fn among_calls_that_take_long_a_quick_one_was_given_up() {
+        let sample = |k: i64| {
+            let is_slow = (40..80).contains(&k) && k % 10 != 3;
+            Sample { by: 0, time: k * SECOND, ahead: 0, within: if is_slow { 9_000 } else { 1_000 } }
+        };
+        let samples: Vec<Sample> = (0..120).map(sample).collect();
+        let left: Vec<i64> = quick_among(&samples, 4_000).map(|sample| sample.time / SECOND).collect();
+        assert_eq!(left, (0..40).chain(80..120).collect::<Vec<_>>());
     }
 
     #[test]

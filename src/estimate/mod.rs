@@ -8,6 +8,7 @@ mod align;
 mod bounds;
 mod curves;
 mod decide;
+mod detours;
 mod evidence;
 mod factors;
 mod fit;

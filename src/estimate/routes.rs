@@ -4,8 +4,10 @@
 //! between the same clocks would count as two independent witnesses.
 
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 use std::ops::Range;
 
+use super::detours::Detour;
 use super::evidence::Usual;
 use super::rows::{LOW_DELAY, Observation, Scale, WHOLE_SECONDS, quantile};
 use crate::clock::Link;
@@ -26,6 +28,25 @@ pub(super) struct Route {
     pub(super) blurred: f64,
     /// What its calls are like and how many there were, where most of their readings are no longer here.
     pub(super) usual: Option<(Scale, f64)>,
+    /// It is not the one that calls usually take.
+    pub(super) detour: Option<Detour>,
+}
+
+impl Route {
+    /// How uneven it may be besides what is in proportion to its delay, ns: what a detour takes longer may be all in one leg.
+    pub(super) fn beyond(&self, scale: &Scale, scales: &[Scale]) -> f64 {
+        self.blurred.hypot(self.longer(scale, scales) / 2.0)
+    }
+
+    /// On a detour, the least δ of a call that was waited for, ns.
+    pub(super) fn least(&self, scale: &Scale, scales: &[Scale]) -> Option<f64> {
+        self.detour.map(|detour| detour.least(scale, &scales[detour.direct as usize]))
+    }
+
+    /// By how much its round trips are longer than those of the route that its calls usually take, ns.
+    pub(super) fn longer(&self, scale: &Scale, scales: &[Scale]) -> f64 {
+        self.detour.map_or(0.0, |detour| (scale.delay - scales[detour.direct as usize].delay).max(0.0))
+    }
 }
 
 /// Low delays are alike, each with the next larger one, up to this ratio.
@@ -64,13 +85,38 @@ impl Routes {
             let blurred = &mut routes.all[routes.of_link[observation.link as usize] as usize].blurred;
             *blurred = blurred.max(observation.floored_variance().sqrt());
         }
+        if usual.is_none() {
+            routes.find_detours(observations);
+        }
         routes
+    }
+
+    fn find_detours(&mut self, observations: &[Observation]) {
+        let mut calls: Vec<Vec<&Observation>> = vec![Vec::new(); self.all.len()];
+        for observation in observations.iter().filter(|o| o.is_two_sided() && o.delay() >= 0.0) {
+            calls[self.of_link[observation.link as usize] as usize].push(observation);
+        }
+        for (direct, mut calls) in (0..).zip(calls) {
+            let order = |call: &Observation| (call.place(), call.exchange);
+            calls.sort_unstable_by(|one, other| order(one).partial_cmp(&order(other)).unwrap_or(Ordering::Equal));
+            let calls: Vec<(f64, f64)> = calls.into_iter().map(|call| (call.place(), call.delay())).collect();
+            for detour in Detour::all(direct, &calls) {
+                self.all.push(Route { detour: Some(detour), ..self.all[direct as usize].clone() });
+            }
+        }
     }
 
     /// Tells readings their route, and puts them in order of it.
     pub(super) fn sort(&mut self, observations: &mut [Observation]) {
+        let mut detours: BTreeMap<u32, Vec<(u32, Detour)>> = BTreeMap::new();
+        for (index, detour) in (0..).zip(&self.all).filter_map(|(index, route)| Some((index, route.detour?))) {
+            detours.entry(detour.direct).or_default().push((index, detour));
+        }
         for observation in &mut *observations {
-            observation.route = self.of_link[observation.link as usize];
+            let direct = self.of_link[observation.link as usize];
+            let is_on = |(_, detour): &&(u32, Detour)| detour.has(observation);
+            let detour = detours.get(&direct).into_iter().flatten().find(is_on);
+            observation.route = detour.map_or(direct, |(index, _)| *index);
         }
         observations.sort_by_key(|observation| observation.route);
         let mut start = 0;
@@ -97,6 +143,7 @@ impl Routes {
                     without_client: rank(links[0]).0,
                     blurred: 0.0,
                     usual: None,
+                    detour: None,
                     observations: 0..0,
                 });
             }

@@ -8,6 +8,7 @@ use rayon::slice::ParallelSlice;
 
 use super::align::Alignment;
 use super::curves::Curves;
+use super::detours;
 use super::evidence::{Reading, Side, Usual};
 use super::fit::Grid;
 use super::floored::{Floored, together};
@@ -210,20 +211,25 @@ pub(super) fn spread(sorted: &[f64]) -> f64 {
 pub(super) fn scales(routes: &[Route], observations: &[Observation], used: &[bool], curves: &Curves) -> Vec<Scale> {
     let of_route = |route: &Route| match route.usual {
         Some(usual) => usual,
-        None => scale(&observations[route.observations.clone()], &used[route.observations.clone()], curves),
+        None => scale(route, observations, used, curves),
     };
     let (mut scales, counts): (Vec<Scale>, Vec<f64>) = routes.par_iter().map(of_route).unzip();
     // A one-way route has no δ: it gives bounds, and no scale.
     let mut ratios: Vec<f64> = scales
         .iter()
         .zip(&counts)
-        .filter(|(scale, count)| **count >= 20.0 && scale.delay > 0.0)
-        .map(|(scale, _)| (scale.jitter_out + scale.jitter_back) / 2.0 / scale.delay)
+        .zip(routes)
+        .filter(|((scale, count), route)| **count >= 20.0 && scale.delay > 0.0 && route.detour.is_none())
+        .map(|((scale, _), _)| (scale.jitter_out + scale.jitter_back) / 2.0 / scale.delay)
         .collect();
     ratios.sort_unstable_by(f64::total_cmp);
     let ratio = if ratios.is_empty() { 0.25 } else { quantile(&ratios, 0.5) };
-    for (scale, count) in scales.iter_mut().zip(counts) {
-        let usual = ratio * scale.delay;
+    // On a detour the delay grows, and what calls differ by does not.
+    let direct =
+        |(index, route): (usize, &Route)| scales[route.detour.map_or(index, |detour| detour.direct as usize)].delay;
+    let delays: Vec<f64> = routes.iter().enumerate().map(direct).collect();
+    for ((scale, count), delay) in scales.iter_mut().zip(counts).zip(delays) {
+        let usual = ratio * delay;
         for jitter in [&mut scale.jitter_out, &mut scale.jitter_back] {
             *jitter = ((*jitter * count + usual * 5.0) / (count + 5.0)).max(0.05 * usual).max(200.0);
         }
@@ -232,10 +238,15 @@ pub(super) fn scales(routes: &[Route], observations: &[Observation], used: &[boo
 }
 
 /// What the readings of one route are like, and how many of them have a δ.
-fn scale(observations: &[Observation], used: &[bool], curves: &Curves) -> (Scale, f64) {
+fn scale(route: &Route, observations: &[Observation], used: &[bool], curves: &Curves) -> (Scale, f64) {
     let (mut delays, mut outs, mut backs) = (Vec::new(), Vec::new(), Vec::new());
-    for (observation, _) in observations.iter().zip(used).filter(|(_, used)| **used) {
-        if observation.is_two_sided() && observation.delay() >= 0.0 {
+    let (least, low, spread) = match route.detour {
+        None => (0.0, LOW_DELAY, spread as fn(&[f64]) -> f64),
+        Some(detour) => (detour.over, detours::TOO_SHORT, detours::spread as fn(&[f64]) -> f64),
+    };
+    let of_route = observations[route.observations.clone()].iter().zip(&used[route.observations.clone()]);
+    for (observation, _) in of_route.filter(|(_, used)| **used) {
+        if observation.is_two_sided() && observation.delay() >= least {
             delays.push(observation.delay());
         }
         if observation.side != Side::Backward {
@@ -249,7 +260,7 @@ fn scale(observations: &[Observation], used: &[bool], curves: &Curves) -> (Scale
     // A model that lags behind a slew spreads the residuals; δ knows nothing of clocks.
     let most = spread(&delays);
     let scale = Scale {
-        delay: quantile(&delays, LOW_DELAY),
+        delay: quantile(&delays, low),
         jitter_out: spread(&outs).min(most),
         jitter_back: spread(&backs).min(most),
     };
@@ -257,12 +268,11 @@ fn scale(observations: &[Observation], used: &[bool], curves: &Curves) -> (Scale
 }
 
 /// Which readings take part at all: no response where δ shows that nobody waited for it. A request always counts.
-pub(super) fn waited_for(observations: &[Observation], scales: &[Scale]) -> Vec<bool> {
-    observations
-        .par_iter()
-        .with_min_len(AT_ONCE)
-        .map(|o| !o.is_two_sided() || (o.delay() >= 0.0 && o.delay() >= EARLY * scales[o.route as usize].delay))
-        .collect()
+pub(super) fn waited_for(routes: &[Route], observations: &[Observation], scales: &[Scale]) -> Vec<bool> {
+    let least = |(route, scale): (&Route, &Scale)| route.least(scale, scales).unwrap_or(EARLY * scale.delay);
+    let least: Vec<f64> = routes.iter().zip(scales).map(least).collect();
+    let is_waited_for = |o: &Observation| !o.is_two_sided() || o.delay() >= least[o.route as usize];
+    observations.par_iter().with_min_len(AT_ONCE).map(is_waited_for).collect()
 }
 
 /// Readings of one route and window.
@@ -288,13 +298,15 @@ pub(super) fn rows(
     curves: &Curves,
     width: f64,
 ) -> Rows {
-    let of_routes = |(routes, scales): (&[Route], &[Scale])| {
+    let of_routes = |(routes, of_routes): (&[Route], &[Scale])| {
         let mut rows = Rows::new();
-        for (route, scale) in routes.iter().zip(scales) {
+        for (route, scale) in routes.iter().zip(of_routes) {
             let windows = windows(observations, route.observations.clone(), used, curves, width);
+            let way =
+                Way { scale, biased: scale.delay - route.longer(scale, scales), least: route.least(scale, scales) };
             for index in 0..windows.len() {
-                push_minima(&mut rows, &windows, index, observations, scale, curves);
-                push_floored(&mut rows, &windows[index].floored, observations, scale, curves);
+                push_minima(&mut rows, &windows, index, observations, &way, curves);
+                push_floored(&mut rows, &windows[index].floored, observations, &way, curves);
             }
         }
         rows
@@ -347,6 +359,15 @@ fn windows(
     windows
 }
 
+/// What the rows of a route have in common.
+struct Way<'a> {
+    scale: &'a Scale,
+    /// Kinds of call differ by a share of this, what they usually take, ns.
+    biased: f64,
+    /// On a detour a request and a response that together took less are not both of it.
+    least: Option<f64>,
+}
+
 /// Windows this far apart may lend each other the direction that one of them lacks.
 const LENT_OVER: i64 = 3;
 
@@ -355,7 +376,7 @@ fn push_minima(
     windows: &[Window],
     index: usize,
     observations: &[Observation],
-    scale: &Scale,
+    &Way { scale, biased, least }: &Way,
     curves: &Curves,
 ) {
     let window = &windows[index];
@@ -378,6 +399,9 @@ fn push_minima(
         return;
     };
     let (Some((out, forward)), Some((back, backward))) = (with_out.out, with_back.back) else { return };
+    if least.is_some_and(|least| out + back < least) {
+        return;
+    }
     // The least of n exponential delays is above the floor by jitter/n, give or take the same.
     let (over_out, over_back) = (scale.jitter_out / with_out.outs as f64, scale.jitter_back / with_back.backs as f64);
     let residual = ((out - over_out) - (back - over_back)) / 2.0;
@@ -392,12 +416,18 @@ fn push_minima(
     curves.terms(forward.client, forward.sent, -0.5, &mut terms);
     curves.terms(backward.server, backward.responded, 0.5, &mut terms);
     curves.terms(backward.client, backward.returned, -0.5, &mut terms);
-    terms.extend([forward, backward].map(|o| (curves.bias(o.kind), scale.delay / 4.0)));
+    terms.extend([forward, backward].map(|o| (curves.bias(o.kind), biased / 4.0)));
     push(rows, terms, residual, variance, forward.route, curves);
 }
 
 /// Floored readings of one window, all together.
-fn push_floored(rows: &mut Rows, floored: &[usize], observations: &[Observation], scale: &Scale, curves: &Curves) {
+fn push_floored(
+    rows: &mut Rows,
+    floored: &[usize],
+    observations: &[Observation],
+    &Way { scale, biased, .. }: &Way,
+    curves: &Curves,
+) {
     let close = |&index: &usize| observations[index].delay() <= CLOSE * scale.delay;
     let floored: Vec<usize> = floored.iter().copied().filter(close).collect();
     let Some(&first) = floored.first() else { return };
@@ -423,7 +453,7 @@ fn push_floored(rows: &mut Rows, floored: &[usize], observations: &[Observation]
     curves.terms(client, mean(&|o| (o.sent + o.returned) / 2.0), -1.0, &mut terms);
     let bias = |&index: &usize| {
         let o = &observations[index];
-        (curves.bias(o.kind), weight(o) / total * scale.delay / 2.0)
+        (curves.bias(o.kind), weight(o) / total * biased / 2.0)
     };
     terms.extend(floored.iter().map(bias));
     push(rows, terms, residual, variance + 1e6, observations[first].route, curves);
@@ -476,10 +506,11 @@ mod tests {
         let request = Observation { side: Side::Forward, ..Observation::between(&curves, 0, (0, 1), 1.0) };
         let response = |at| Observation { side: Side::Backward, ..Observation::between(&curves, 0, (0, 1), at) };
         let scale = Scale { delay: 1e6, jitter_out: 1e4, jitter_back: 1e4 };
+        let way = Way { scale: &scale, biased: scale.delay, least: None };
         let rows_of = |calls: &[Observation]| {
             let windows = windows(calls, 0..calls.len(), &vec![true; calls.len()], &curves, 2.0);
             let mut rows = Rows::new();
-            (0..windows.len()).for_each(|index| push_minima(&mut rows, &windows, index, calls, &scale, &curves));
+            (0..windows.len()).for_each(|index| push_minima(&mut rows, &windows, index, calls, &way, &curves));
             rows.len()
         };
         // Windows of two knots lend each other over three: one row for either end.
