@@ -113,33 +113,7 @@ pub const INGREDIENTS: &[Ingredient] = &[
             "2 * around.iter().filter(|sample| is_quick(sample)).count() >= around.len()",
             "2 * around.iter().filter(|sample| is_quick(sample)).count() >= around.len().min(2)",
         )],
-        shown: &[of_eight("slowed", &[P95, P99])],
-    },
-    Ingredient {
-        name: "longer",
-        instead: "a step is looked for where a delay is long as on any other way",
-        replace: &[(
-            "steps.rs",
-            "let longer = routes[o.route as usize].longer(scale, scales);",
-            "let longer = 0.0 * routes[o.route as usize].longer(scale, scales);",
-        )],
-        shown: &[of_eight("slowed_steps", &[P95, P99])],
-    },
-    Ingredient {
-        name: "biased",
-        instead: "what kinds of call differ by grows with the detour",
-        replace: &[(
-            "rows.rs",
-            "biased: scale.delay - route.longer(scale, scales)",
-            "biased: scale.delay - 0.0 * route.longer(scale, scales)",
-        )],
-        shown: &[of_eight("slowed_steps", &[P95, P99])],
-    },
-    Ingredient {
-        name: "brief",
-        instead: "asymmetries of detours border no factor",
-        replace: &[("precondition.rs", "many || is_brief(", "many || false && is_brief(")],
-        shown: &[of_eight("slowed_steps", &[P95, P99])],
+        shown: &[Shown { scenario: "slowed", fleets: 24, figures: &[P95, P99] }],
     },
     Ingredient {
         name: "guard",

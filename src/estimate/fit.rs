@@ -184,7 +184,7 @@ pub(super) fn fit(
             work.pass(pass, &mut observations);
         }
         searches += 1;
-        let found = steps::find(&work.curves, &observations, &work.used, (&routes.all, &work.scales), grid.spacing_ns);
+        let found = steps::find(&work.curves, &observations, &work.used, &work.scales, grid.spacing_ns);
         if searches > most_searches || !steps::adopt(&mut breaks, &work.curves, found) {
             break;
         }
@@ -283,7 +283,6 @@ struct Work<'a> {
     /// How asymmetric routes are, in `ASYMMETRY`s.
     asymmetry: f64,
     asymmetry_weights: Vec<f64>,
-    brief: Vec<bool>,
     asymmetries: Vec<f64>,
     /// Per break its clock.
     steppers: Vec<u32>,
@@ -309,7 +308,6 @@ impl<'a> Work<'a> {
             rows: Rows::new(),
             asymmetry: 1.0,
             asymmetry_weights: Vec::new(),
-            brief: routes.iter().map(|route| route.detour.is_some()).collect(),
             asymmetries: Vec::new(),
             steppers: curves.breaks.iter().map(|found| found.clock).collect(),
             smoothness: vec![(30.0 * bend).powi(-2); curves.values.len()],
@@ -329,7 +327,6 @@ impl<'a> Work<'a> {
             beside: &self.steppers,
             rows: &self.rows,
             asymmetry_weights: &self.asymmetry_weights,
-            brief: &self.brief,
             smoothness: &self.smoothness,
             ridge: &self.ridge,
         }

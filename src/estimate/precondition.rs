@@ -194,15 +194,15 @@ fn widths(system: &System<'_>, owner: &[u32], knots: usize) -> Vec<usize> {
 /// its length squared.
 const BORDERING: usize = 32;
 
-/// Per block, the links whose asymmetries border it, by their order among the rows. Where the coarse space sees each clock by
-/// itself only those that are brief: it carries a clock's mean, and borders cost more than they save (fleet `sparse`: `fix`
-/// takes 4.1 s instead of 3.1).
+/// Per block, the links whose asymmetries border it, by their order among the rows. None where the coarse space sees each
+/// clock by itself: it carries its mean, and borders cost more than they save (fleet `sparse`: `fix` takes 4.1 s instead of
+/// 3.1).
 fn bordering(system: &System<'_>, owner: &[u32]) -> Vec<Vec<usize>> {
     let mut links: Vec<Vec<(f64, usize)>> = vec![Vec::new(); system.blocks.len()];
-    let many = links.len() > COARSE;
-    let is_brief = |link: u32| system.brief.get(link as usize).copied().unwrap_or(false);
-    let borders = |rows: &std::ops::Range<usize>| many || is_brief(system.rows.links[rows.start]);
-    for (number, rows) in system.rows.by_link().enumerate().filter(|(_, rows)| borders(rows)) {
+    if links.len() <= COARSE {
+        return vec![Vec::new(); links.len()];
+    }
+    for (number, rows) in system.rows.by_link().enumerate() {
         let weight: f64 = system.rows.weights[rows.clone()].iter().sum();
         let taken_up = weight * weight / system.total_weight(&rows);
         for (unknown, _) in rows.flat_map(|row| system.rows.terms(row)) {

@@ -35,17 +35,13 @@ pub(super) struct Route {
 impl Route {
     /// How uneven it may be besides what is in proportion to its delay, ns: what a detour takes longer may be all in one leg.
     pub(super) fn beyond(&self, scale: &Scale, scales: &[Scale]) -> f64 {
-        self.blurred.hypot(self.longer(scale, scales) / 2.0)
+        let longer = self.detour.map_or(0.0, |detour| scale.delay - scales[detour.direct as usize].delay);
+        self.blurred.hypot(longer / 2.0)
     }
 
     /// On a detour, the least δ of a call that was waited for, ns.
     pub(super) fn least(&self, scale: &Scale, scales: &[Scale]) -> Option<f64> {
         self.detour.map(|detour| detour.least(scale, &scales[detour.direct as usize]))
-    }
-
-    /// By how much its round trips are longer than those of the route that its calls usually take, ns.
-    pub(super) fn longer(&self, scale: &Scale, scales: &[Scale]) -> f64 {
-        self.detour.map_or(0.0, |detour| (scale.delay - scales[detour.direct as usize].delay).max(0.0))
     }
 }
 

@@ -302,11 +302,10 @@ pub(super) fn rows(
         let mut rows = Rows::new();
         for (route, scale) in routes.iter().zip(of_routes) {
             let windows = windows(observations, route.observations.clone(), used, curves, width);
-            let way =
-                Way { scale, biased: scale.delay - route.longer(scale, scales), least: route.least(scale, scales) };
+            let least = route.least(scale, scales);
             for index in 0..windows.len() {
-                push_minima(&mut rows, &windows, index, observations, &way, curves);
-                push_floored(&mut rows, &windows[index].floored, observations, &way, curves);
+                push_minima(&mut rows, &windows, index, observations, (scale, least), curves);
+                push_floored(&mut rows, &windows[index].floored, observations, scale, curves);
             }
         }
         rows
@@ -359,15 +358,6 @@ fn windows(
     windows
 }
 
-/// What the rows of a route have in common.
-struct Way<'a> {
-    scale: &'a Scale,
-    /// Kinds of call differ by a share of this, what they usually take, ns.
-    biased: f64,
-    /// On a detour a request and a response that together took less are not both of it.
-    least: Option<f64>,
-}
-
 /// Windows this far apart may lend each other the direction that one of them lacks.
 const LENT_OVER: i64 = 3;
 
@@ -376,7 +366,7 @@ fn push_minima(
     windows: &[Window],
     index: usize,
     observations: &[Observation],
-    &Way { scale, biased, least }: &Way,
+    (scale, least): (&Scale, Option<f64>),
     curves: &Curves,
 ) {
     let window = &windows[index];
@@ -399,6 +389,7 @@ fn push_minima(
         return;
     };
     let (Some((out, forward)), Some((back, backward))) = (with_out.out, with_back.back) else { return };
+    // Not both of a detour.
     if least.is_some_and(|least| out + back < least) {
         return;
     }
@@ -416,18 +407,12 @@ fn push_minima(
     curves.terms(forward.client, forward.sent, -0.5, &mut terms);
     curves.terms(backward.server, backward.responded, 0.5, &mut terms);
     curves.terms(backward.client, backward.returned, -0.5, &mut terms);
-    terms.extend([forward, backward].map(|o| (curves.bias(o.kind), biased / 4.0)));
+    terms.extend([forward, backward].map(|o| (curves.bias(o.kind), scale.delay / 4.0)));
     push(rows, terms, residual, variance, forward.route, curves);
 }
 
 /// Floored readings of one window, all together.
-fn push_floored(
-    rows: &mut Rows,
-    floored: &[usize],
-    observations: &[Observation],
-    &Way { scale, biased, .. }: &Way,
-    curves: &Curves,
-) {
+fn push_floored(rows: &mut Rows, floored: &[usize], observations: &[Observation], scale: &Scale, curves: &Curves) {
     let close = |&index: &usize| observations[index].delay() <= CLOSE * scale.delay;
     let floored: Vec<usize> = floored.iter().copied().filter(close).collect();
     let Some(&first) = floored.first() else { return };
@@ -453,7 +438,7 @@ fn push_floored(
     curves.terms(client, mean(&|o| (o.sent + o.returned) / 2.0), -1.0, &mut terms);
     let bias = |&index: &usize| {
         let o = &observations[index];
-        (curves.bias(o.kind), weight(o) / total * biased / 2.0)
+        (curves.bias(o.kind), weight(o) / total * scale.delay / 2.0)
     };
     terms.extend(floored.iter().map(bias));
     push(rows, terms, residual, variance + 1e6, observations[first].route, curves);
@@ -506,11 +491,11 @@ mod tests {
         let request = Observation { side: Side::Forward, ..Observation::between(&curves, 0, (0, 1), 1.0) };
         let response = |at| Observation { side: Side::Backward, ..Observation::between(&curves, 0, (0, 1), at) };
         let scale = Scale { delay: 1e6, jitter_out: 1e4, jitter_back: 1e4 };
-        let way = Way { scale: &scale, biased: scale.delay, least: None };
         let rows_of = |calls: &[Observation]| {
             let windows = windows(calls, 0..calls.len(), &vec![true; calls.len()], &curves, 2.0);
             let mut rows = Rows::new();
-            (0..windows.len()).for_each(|index| push_minima(&mut rows, &windows, index, calls, &way, &curves));
+            (0..windows.len())
+                .for_each(|index| push_minima(&mut rows, &windows, index, calls, (&scale, None), &curves));
             rows.len()
         };
         // Windows of two knots lend each other over three: one row for either end.

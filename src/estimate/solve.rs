@@ -131,8 +131,6 @@ pub(super) struct System<'a> {
     pub(super) rows: &'a Rows,
     /// Per link, one over the prior variance of its asymmetry.
     pub(super) asymmetry_weights: &'a [f64],
-    /// Per link, whether it is about a part of the time; with none given, none is.
-    pub(super) brief: &'a [bool],
     /// Per unknown, the weight of the second difference centred on it (0 at the ends of a block).
     pub(super) smoothness: &'a [f64],
     /// Per unknown, the weight that pulls it to zero.
@@ -399,7 +397,6 @@ mod tests {
             beside: &[0],
             rows: &rows,
             asymmetry_weights: &[0.1, 0.2],
-            brief: &[],
             smoothness: &[0.0, 0.3, 0.0, 0.0, 0.7, 0.0, 0.0],
             ridge: &[0.01; UNKNOWNS],
         })
@@ -455,7 +452,6 @@ mod tests {
             beside: &[],
             rows: &rows,
             asymmetry_weights: &vec![1e3; clocks],
-            brief: &[],
             smoothness: &vec![0.0; 2 * clocks],
             ridge: &vec![1e-12; 2 * clocks],
         };
@@ -488,7 +484,6 @@ mod tests {
                 beside: &vec![0; steps.len()],
                 rows: &rows,
                 asymmetry_weights: &[1e-10],
-                brief: &[],
                 smoothness: &vec![1e-7; unknowns],
                 ridge: &vec![1e-18; unknowns],
             };
@@ -517,7 +512,6 @@ mod tests {
                 beside: &[],
                 rows: &rows,
                 asymmetry_weights: &vec![1e-12; clocks * links],
-                brief: &[],
                 smoothness: &vec![1e-7; clocks * count],
                 ridge: &vec![1e-18; clocks * count],
             };
@@ -590,7 +584,6 @@ mod tests {
             beside: &[],
             rows: &rows,
             asymmetry_weights: &[1e12],
-            brief: &[],
             smoothness: &[0.0],
             ridge: &[0.25],
         };

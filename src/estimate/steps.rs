@@ -10,7 +10,6 @@ use rayon::iter::{IntoParallelIterator, ParallelIterator};
 
 use super::curves::{Break, Curves};
 use super::evidence::Side;
-use super::routes::Route;
 use super::rows::{Observation, Scale};
 use super::solve::Block;
 
@@ -20,8 +19,8 @@ pub(super) const RUNS_PPM: f64 = 200.0;
 /// Runs shorter than this many knots may be steps.
 const STEP_KNOTS: usize = 6;
 
-/// A break must fit this much better than none to be believed, and a ramp than a step: any step is a steep ramp.
-const FITS: f64 = 0.75;
+/// A ramp must fit this much better than a step to be believed: any step is a steep ramp.
+const RAMP_FITS: f64 = 0.75;
 
 /// A run of one clock's curve away from its usual slope: between two knots of the grid.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -37,9 +36,8 @@ struct Witness {
     at: f64,
     bound: f64,
     upper: bool,
-    /// What the delay usually is, how much longer it may be on a detour, and how far it spreads, ns.
+    /// What the delay usually is, and how far it spreads, ns.
     usual: f64,
-    longer: f64,
     spread: f64,
 }
 
@@ -49,7 +47,7 @@ impl Witness {
     fn cost(&self, offset: f64) -> f64 {
         let delay = if self.upper { self.bound - offset } else { offset - self.bound };
         let off = (delay - self.usual) / self.spread;
-        if off < 0.0 { (4.0 * -off).min(40.0) } else { (off - self.longer / self.spread).clamp(0.0, 10.0) }
+        if off < 0.0 { (4.0 * -off).min(40.0) } else { off.min(10.0) }
     }
 }
 
@@ -59,7 +57,7 @@ pub(super) fn find(
     curves: &Curves,
     observations: &[Observation],
     used: &[bool],
-    (routes, scales): (&[Route], &[Scale]),
+    scales: &[Scale],
     spacing_ns: f64,
 ) -> Vec<Break> {
     let mut neighbours: BTreeSet<(u32, u32)> = BTreeSet::new();
@@ -76,7 +74,7 @@ pub(super) fn find(
         }
     }
     let places = |(clock, (runs, of_clock)): (usize, (Vec<Run>, Vec<&Observation>))| -> Vec<Break> {
-        let witnesses = witnesses(curves, &of_clock, (routes, scales), clock as u32);
+        let witnesses = witnesses(curves, &of_clock, scales, clock as u32);
         let placed = runs.into_iter().filter_map(|run| place(curves, &witnesses, run));
         placed.filter(|new| !curves.breaks.iter().any(|old| stands(old, new))).collect()
     };
@@ -162,17 +160,11 @@ fn runs(curves: &Curves, clock: u32, spacing_ns: f64) -> Vec<Run> {
 }
 
 /// What all readings of a clock say of its offset.
-fn witnesses(
-    curves: &Curves,
-    of_clock: &[&Observation],
-    (routes, scales): (&[Route], &[Scale]),
-    clock: u32,
-) -> Vec<Witness> {
+fn witnesses(curves: &Curves, of_clock: &[&Observation], scales: &[Scale], clock: u32) -> Vec<Witness> {
     let mut witnesses = Vec::new();
     for o in of_clock {
         let scale = &scales[o.route as usize];
-        let longer = routes[o.route as usize].longer(scale, scales);
-        let usual = (scale.delay - longer) / 2.0;
+        let usual = scale.delay / 2.0;
         let is_server = o.server == clock;
         let quantum = o.floored_variance().sqrt();
         if o.side != Side::Backward {
@@ -187,7 +179,6 @@ fn witnesses(
                 bound,
                 upper: is_server,
                 usual,
-                longer,
                 spread: scale.jitter_out + 0.2 * usual + quantum,
             });
         }
@@ -203,7 +194,6 @@ fn witnesses(
                 bound,
                 upper: !is_server,
                 usual,
-                longer,
                 spread: scale.jitter_back + 0.2 * usual + quantum,
             });
         }
@@ -252,26 +242,19 @@ fn place(curves: &Curves, witnesses: &[Witness], run: Run) -> Option<Break> {
     if size.abs() < least {
         return None;
     }
-    let unbroken =
-        |offset: &dyn Fn(f64) -> f64| near.iter().map(|witness| witness.cost(offset(witness.at))).sum::<f64>();
-    let unbroken = unbroken(&early).min(unbroken(&late));
     let as_it_is: f64 = near.iter().map(|witness| witness.cost(curves.at(run.clock, witness.at))).sum();
     let (ramp_cost, from, to) = best_ramp(near, &early, &late, run);
     let step = if run.to - run.from <= STEP_KNOTS {
-        Some(best_step(near, &early, &late)).filter(|step| ramp_cost > FITS * step.cost)
+        Some(best_step(near, &early, &late)).filter(|step| ramp_cost > RAMP_FITS * step.cost)
     } else {
         // No calm knots are near enough to tell the levels: they are read off the witnesses. A curve may run straight
         // through a step, so both that curve and the best ramp have to do worse.
-        best_levels(near, before.2, after.2).filter(|step| step.cost < FITS * ramp_cost.min(as_it_is))
+        best_levels(near, before.2, after.2).filter(|step| step.cost < RAMP_FITS * ramp_cost.min(as_it_is))
     };
     let (cost, from, to, size) = match step {
         Some(Fitted { cost, at, size: fitted }) => (cost, at, at, fitted.unwrap_or(size)),
         None => (ramp_cost, from, to, size),
     };
-    // On a detour a curve may run away of its own accord.
-    if near.iter().any(|witness| witness.longer > 0.0) && cost >= FITS * unbroken {
-        return None;
-    }
     let new = Break { clock: run.clock, from, to, size, least, jump_ns: 0 };
     // What stands there gives way to what fits better. Where nothing fits yet, as a neighbour is wrong, places would take
     // turns until the search is given up.
@@ -316,7 +299,7 @@ fn best_levels(near: &[Witness], slope_before: f64, slope_after: f64) -> Option<
 fn level(side: &[Witness], at: f64, slope: f64) -> Option<f64> {
     let says = |upper: bool| -> Vec<f64> {
         side.iter()
-            .filter(|witness| witness.upper == upper && witness.longer == 0.0)
+            .filter(|witness| witness.upper == upper)
             .map(|witness| {
                 let offset = if upper { witness.bound - witness.usual } else { witness.bound + witness.usual };
                 offset - slope * (witness.at - at)
@@ -371,7 +354,6 @@ fn best_ramp(near: &[Witness], early: &impl Fn(f64) -> f64, late: &impl Fn(f64) 
 
 #[cfg(test)]
 mod tests {
-    use super::super::detours::Detour;
     use super::*;
 
     /// Calls between three clocks ten times a knot, as their curves have it.
@@ -382,22 +364,8 @@ mod tests {
     }
 
     fn found(curves: &Curves, calls: &[Observation]) -> Vec<Break> {
-        found_on(curves, calls, &[None; 3])
-    }
-
-    fn found_on(curves: &Curves, calls: &[Observation], detours: &[Option<Detour>]) -> Vec<Break> {
-        let route = |detour: &Option<Detour>| Route {
-            observations: 0..0,
-            without_client: false,
-            blurred: 0.0,
-            usual: None,
-            detour: *detour,
-        };
-        let routes: Vec<Route> = detours.iter().map(route).collect();
-        let delay = |route: &Route| if route.detour.is_some() { 4.01e8 } else { 1e6 };
-        let scale = |route: &Route| Scale { delay: delay(route), jitter_out: 1e4, jitter_back: 1e4 };
-        let scales: Vec<Scale> = routes.iter().map(scale).collect();
-        find(curves, calls, &vec![true; calls.len()], (&routes, &scales), 5e9)
+        let scales = [Scale { delay: 1e6, jitter_out: 1e4, jitter_back: 1e4 }; 3];
+        find(curves, calls, &vec![true; calls.len()], &scales, 5e9)
     }
 
     #[test]
@@ -413,24 +381,6 @@ mod tests {
         curves.breaks[0] = Break { from: 11.5, to: 11.5, ..step };
         let found = found(&curves, &calls);
         assert!(matches!(found[..], [Break { clock: 1, from, to, .. }] if from == to && (9.0..10.0).contains(&from)));
-    }
-
-    #[test]
-    fn no_delay_that_a_detour_allows_asks_for_a_step() {
-        // From the tenth knot on, requests to the first clock take 400 ms longer, and the curve runs off halfway.
-        let mut curves = Curves::new(&[None, Some((0, 19))], Vec::new(), 0);
-        let places = (0..190).map(|tenth| f64::from(tenth) / 10.0 + 0.03);
-        let is_late = |at: f64| at > 9.5;
-        let call = |at| {
-            let call = Observation::between(&curves, u32::from(is_late(at)), (0, 1), at);
-            Observation { forward: call.forward + if is_late(at) { 4e8 } else { 0.0 }, ..call }
-        };
-        let calls: Vec<Observation> = places.map(call).collect();
-        curves.values[10..20].fill(2e8);
-        assert_eq!(found_on(&curves, &calls, &[None, None]).len(), 1);
-        let usual_then_long: Vec<(f64, f64)> = (0..60).map(|k| (10.0, if k < 40 { 1e6 } else { 4e8 })).collect();
-        let detour = Detour::all(0, &usual_then_long).first().copied();
-        assert_eq!(found_on(&curves, &calls, &[None, detour]), []);
     }
 
     #[test]
