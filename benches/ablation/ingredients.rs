@@ -116,6 +116,12 @@ pub const INGREDIENTS: &[Ingredient] = &[
         shown: &[Shown { scenario: "slowed", fleets: 24, figures: &[P95, P99] }],
     },
     Ingredient {
+        name: "together",
+        instead: "no step is smaller than three times what single delays spread over",
+        replace: &[("steps.rs", "const TOGETHER: f64 = 40.0;", "const TOGETHER: f64 = 1e12;")],
+        shown: &[of_eight("slow_steps", &[P95, P99])],
+    },
+    Ingredient {
         name: "guard",
         instead: "readings that imply a negative delay count",
         replace: &[("fit.rs", "*used &= !violated;", "*used &= !violated || violated;")],
