@@ -113,7 +113,7 @@ pub const INGREDIENTS: &[Ingredient] = &[
             "2 * around.iter().filter(|sample| is_quick(sample)).count() >= around.len()",
             "2 * around.iter().filter(|sample| is_quick(sample)).count() >= around.len().min(2)",
         )],
-        shown: &[Shown { scenario: "slowed", fleets: 24, figures: &[P95, P99] }],
+        shown: &[of_eight("slowed_long", &[P95, P99])],
     },
     Ingredient {
         name: "together",
