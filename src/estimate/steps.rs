@@ -23,8 +23,8 @@ const STEP_KNOTS: usize = 6;
 const RAMP_FITS: f64 = 0.75;
 
 /// By how much readings must fit better with a break than with the lines before or after it alone, where it is no larger than
-/// what they spread over: what they fit by is about a logarithm of how likely they are. (Links of 3 to 100 ms, clocks that
-/// step by 20 to 140 ms: p95 2.2 ms, and 8.2 without.)
+/// what they spread over: what they fit by is about a logarithm of how likely they are. (Fleets `slow_steps`: p95 1.3 ms, and
+/// 2.8 without such breaks.)
 const TOGETHER: f64 = 40.0;
 
 /// As there are calls that nobody waited for, none counts for more than this.
