@@ -86,6 +86,20 @@ pub const INGREDIENTS: &[Ingredient] = &[
         shown: &[of("hostile_even", &[P95]), of("given_up", &[P95])],
     },
     Ingredient {
+        name: "handful",
+        instead: "what a handful of calls are like that may all have been given up is what the link is like",
+        replace: &[
+            (
+                "routes.rs",
+                "        let (mut few, mut chance) = (0,",
+                "        if count > 0 {\n            return least;\n        }\n        let (mut few, mut chance) = (0,",
+            ),
+            ("routes.rs", "const NO_CHANCE: f64 = 1e-3;", "const NO_CHANCE: f64 = 2.0;"),
+            ("routes.rs", "const LIKELY: f64 = 0.05;", "const LIKELY: f64 = 2.0;"),
+        ],
+        shown: &[of_eight("handful", &[P99, Inverted])],
+    },
+    Ingredient {
         name: "waited_for",
         instead: "every response counts",
         replace: &[(
@@ -289,10 +303,10 @@ pub const INGREDIENTS: &[Ingredient] = &[
         shown: &[of("ntp", &[Missed]), of("const", &[Missed])],
     },
     Ingredient {
-        name: "shrink",
-        instead: "corrections in well-kept fleets are not drawn towards zero",
-        replace: &[("decide.rs", "table.shrink(&free_table, &movable);", "let _ = Table::shrink;")],
-        shown: &[of_eight("ntp", &[P95, Missed])],
+        name: "levels",
+        instead: "levels in well-kept fleets are not drawn towards zero",
+        replace: &[("decide.rs", "    table.draw(&solved);\n", "    let _ = Table::draw;\n")],
+        shown: &[of_eight("uneven", &[P95, P99]), of_eight("ntp", &[P95, Missed])],
     },
     Ingredient {
         name: "out_of_order",

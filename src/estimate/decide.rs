@@ -70,6 +70,7 @@ pub(super) fn decide(
         let agreeing = free_table.agreeing(&seem_right, &free.alignment.groups, DEVIATIONS);
         (0..clocks).map(|clock| agreeing.contains(&clock)).collect()
     };
+    let levels = well_kept.then(|| free_table.levels(&movable));
     // A clock is let go, or held after all, once.
     let mut released = vec![false; clocks];
     let mut solved = None;
@@ -77,10 +78,10 @@ pub(super) fn decide(
     let mut table = free_table.clone();
     for solves in 1..=SOLVES {
         let held: Vec<bool> = (0..clocks).map(|clock| movable[clock] && !moved[clock] && right[clock]).collect();
-        if held.contains(&true) {
+        if held.contains(&true) || well_kept {
             // Those that were neither taken for right nor for wrong may have changed alone.
-            if held != held_last {
-                let fit = fit(evidence, spans, settings.reference, &held, Some(&free));
+            if solved.is_none() || held != held_last {
+                let fit = fit(evidence, spans, settings.reference, &held, Some((&free, levels.as_ref())));
                 let first = held.iter().position(|held| *held).map(|clock| ClockId(clock as u32));
                 table = Table::of(&fit, settings.reference.or(first));
                 solved = Some(fit);
@@ -99,7 +100,9 @@ pub(super) fn decide(
         for clock in (0..clocks).filter(|&clock| movable[clock] && !moved[clock] && !right[clock]) {
             next[clock] = table.clocks[clock].iter().any(|part| size(part) > least);
         }
-        for clock in out_of_order(&free, &free_table, &table, &moved, &movable) {
+        let mut drawn = table.clone();
+        solved.iter().for_each(|fit| drawn.draw(fit));
+        for clock in out_of_order(&free, &free_table, &drawn, &moved, &movable) {
             next[clock] = true;
             released[clock] = true;
         }
@@ -112,9 +115,7 @@ pub(super) fn decide(
     let large = |part: &Part| size(part) > OF_95;
     let decided: Vec<Vec<bool>> = table.clocks.iter().map(|parts| parts.iter().map(large).collect()).collect();
     table.admit(&free_table);
-    if well_kept && 2 * moved.iter().filter(|moved| **moved).count() <= movable_clocks().count() {
-        table.shrink(&free_table, &movable);
-    }
+    table.draw(&solved);
     let witnesses = Witnesses::of(&solved, clocks);
     let models = (0..clocks)
         .map(|clock| {

@@ -7,10 +7,11 @@ use super::curves::{Break, Curves};
 use super::evidence::{Evidence, Reading, RolledUp, Side};
 use super::jumps;
 use super::precondition::Preconditioner;
-use super::routes::{Route, Routes};
+use super::routes::Routes;
 use super::rows::{AT_ONCE, Observation, Scale, observe, rows, scales, waited_for};
-use super::solve::{Rows, System};
+use super::solve::{Block, Rows, System};
 use super::steps;
+use super::table::{Level, Levels, median};
 use crate::clock::{ClockId, Link, LocalTime, WITHOUT_CLIENT};
 
 /// A solved model, with what it was solved from.
@@ -28,6 +29,8 @@ pub(super) struct Fit {
     pub(super) asymmetries: Vec<f64>,
     /// Errors that the curves' values may have, drawn from their distribution.
     pub(super) errors: Vec<Vec<f64>>,
+    /// What the curves' values change by where clocks' levels are drawn towards zero; empty where they are not.
+    pub(super) drawn: Vec<f64>,
     /// Per clock, the places between which its readings and spans lie; `None` where it is held or has none.
     pub(super) ranges: Vec<Option<(f64, f64)>>,
 }
@@ -135,14 +138,15 @@ const AGED: usize = 8;
 
 /// Fits all clocks; those in `held` (besides the reference) stay at zero. How asymmetric routes are is taken from a `free`
 /// fit, in which none are: what a clock is off that is held all the same would pass for it. So are its steps, which the
-/// search then begins with.
+/// search then begins with. With the `levels` of a well-kept fleet, its clocks' are drawn towards zero ([`Fit::drawn`]).
 pub(super) fn fit(
     evidence: &Evidence,
     spans: &[Option<(LocalTime, LocalTime)>],
     reference: Option<ClockId>,
     held: &[bool],
-    free: Option<&Fit>,
+    free: Option<(&Fit, Option<&Levels>)>,
 ) -> Fit {
+    let (free, levels) = free.unzip();
     let clocks = evidence.clocks.len();
     let is_held = |clock: usize| Some(ClockId(clock as u32)) == reference || held.get(clock).copied().unwrap_or(false);
     let anchored: Vec<bool> = (0..clocks).map(is_held).collect();
@@ -178,7 +182,7 @@ pub(super) fn fit(
         for (clock, stretches) in (0..).zip(&alignment.stretches) {
             curves.begin(clock, |place| jumps::over_base(stretches, grid.time(place)));
         }
-        work = Work::new(curves, observations.len(), &grid, evidence.rolled_up.is_some(), &routes.all);
+        work = Work::new(curves, observations.len(), &grid, evidence.rolled_up.is_some(), &routes);
         work.asymmetry = free.map_or(1.0, |free| free.asymmetry);
         for pass in PASSES.iter().filter(|pass| !pass.guard) {
             work.pass(pass, &mut observations);
@@ -206,9 +210,13 @@ pub(super) fn fit(
         work.pass(&PASSES[PASSES.len() - 1], &mut observations);
     }
     let errors = work.system().errors(draws(&work.curves, evidence.rolled_up.is_some()));
+    let drawn = match (free, levels.flatten()) {
+        (Some(free), Some(levels)) => work.drawn(levels, free, (&alignment, &grid), &errors),
+        _ => Vec::new(),
+    };
     let Work { curves, used, asymmetry, asymmetries: of_routes, .. } = work;
     let asymmetries = routes.of_link.iter().map(|&route| of_routes[route as usize]).collect();
-    Fit { alignment, grid, curves, links, observations, used, asymmetry, asymmetries, errors, ranges }
+    Fit { alignment, grid, curves, links, observations, used, asymmetry, asymmetries, errors, drawn, ranges }
 }
 
 /// Breaks for the jumps that were taken off the readings, and for the steps that a `free` fit has, or else those that single
@@ -291,11 +299,11 @@ struct Work<'a> {
     bend: f64,
     spacing_ns: f64,
     rolled_up: bool,
-    routes: &'a [Route],
+    routes: &'a Routes,
 }
 
 impl<'a> Work<'a> {
-    fn new(curves: Curves, observations: usize, grid: &Grid, rolled_up: bool, routes: &'a [Route]) -> Self {
+    fn new(curves: Curves, observations: usize, grid: &Grid, rolled_up: bool, routes: &'a Routes) -> Self {
         let bend = WANDER * (grid.spacing_ns / 10e9).sqrt() * grid.spacing_ns;
         let mut ridge = vec![LOOSE; curves.values.len()];
         for (ridge, found) in ridge[curves.knots()..].iter_mut().zip(&curves.breaks) {
@@ -332,6 +340,42 @@ impl<'a> Work<'a> {
         }
     }
 
+    /// What the solution changes by if each clock's level, its offset in the mean, has a prior as well. Solved for all at once:
+    /// what is known of clocks' distances goes on to hold.
+    fn drawn(
+        &mut self,
+        levels: &Levels,
+        free: &Fit,
+        (alignment, grid): (&Alignment, &Grid),
+        errors: &[Vec<f64>],
+    ) -> Vec<f64> {
+        let mut right = vec![0.0; self.curves.values.len()];
+        let offset = |alignment: &Alignment, curves: &Curves, clock: usize, place: f64| {
+            let base = alignment.bases[clock].saturating_add(curves.jumped(clock as u32, place));
+            base as f64 + curves.at(clock as u32, place)
+        };
+        for (clock, &Block { start, count }) in
+            self.curves.blocks.iter().enumerate().filter(|(_, block)| block.count > 0)
+        {
+            let at_knots = |value: &dyn Fn(f64) -> f64| -> Vec<f64> {
+                (0..count).map(|knot| value((self.curves.first[clock] + knot) as f64)).collect()
+            };
+            let mean = |values: Vec<f64>| values.iter().sum::<f64>() / count as f64;
+            let here = |place: f64| offset(alignment, &self.curves, clock, place);
+            let there = |place: f64| offset(&free.alignment, &free.curves, clock, free.grid.place(0, grid.time(place)));
+            // In the median, as the two may place a step differently.
+            let taken = median(at_knots(&|place| (here(place) - there(place)).abs()));
+            let of_draw =
+                |values: &Vec<f64>| mean(at_knots(&|place| self.curves.of(values, clock as u32, place))).powi(2);
+            let variance = errors.iter().map(of_draw).sum::<f64>() / errors.len().max(1) as f64;
+            let level = Level { offset: mean(at_knots(&here)), variance };
+            let pull = levels.pull(clock, level, taken) / count as f64;
+            right[start..start + count].fill(-pull * level.offset);
+            self.ridge[start..start + count].iter_mut().for_each(|ridge| *ridge += pull);
+        }
+        self.system().change(&right, FINE)
+    }
+
     /// How asymmetric routes are: the variance at which what the cycles show of them is likeliest, by as many of them as
     /// the rows tell anything of (MacKay 1992, Bayesian interpolation).
     fn learn_asymmetry(&mut self) {
@@ -340,7 +384,7 @@ impl<'a> Work<'a> {
         let variances = system.asymmetry_variances(&system.errors(draws));
         let (mut squares, mut known) = (ROUTES_BEFORE, ROUTES_BEFORE);
         for (index, route) in
-            self.routes.iter().enumerate().filter(|(_, route)| !route.without_client && route.detour.is_none())
+            self.routes.all.iter().enumerate().filter(|(_, route)| !route.without_client && route.detour.is_none())
         {
             let usual = (ASYMMETRY * self.scales[index].delay / 2.0).max(1e3).hypot(route.blurred);
             squares += (self.asymmetries[index] / usual).abs().min(OUTLYING).powi(2);
@@ -357,7 +401,7 @@ impl<'a> Work<'a> {
         let in_turns = observations.par_iter_mut().with_min_len(AT_ONCE);
         in_turns.for_each(|observation| observation.locate(curves, spacing_ns));
         let rough = scales(self.routes, observations, &self.used, &self.curves);
-        self.used = waited_for(self.routes, observations, &rough);
+        self.used = waited_for(&self.routes.all, observations, &rough);
         if pass.guard {
             guard(observations, &mut self.used, &rough, &self.curves);
         }
@@ -365,7 +409,7 @@ impl<'a> Work<'a> {
         self.asymmetry_weights = self
             .scales
             .iter()
-            .zip(self.routes)
+            .zip(&self.routes.all)
             .map(|(scale, route)| {
                 let part = if route.without_client { ASYMMETRY_WITHIN } else { self.asymmetry * ASYMMETRY };
                 (part * scale.delay / 2.0).max(1e3).hypot(route.beyond(scale, &self.scales)).powi(-2)
@@ -375,7 +419,7 @@ impl<'a> Work<'a> {
         // Where many clocks or days make knots rare, shorter windows than a knot's stretch would give more rows, not more
         // places to tell apart.
         let width = seconds.max(if self.rolled_up { 1.0 } else { (pass.window_s / SPACING_S).min(1.0) });
-        self.rows = rows(self.routes, observations, &self.used, &self.scales, &self.curves, width);
+        self.rows = rows(&self.routes.all, observations, &self.used, &self.scales, &self.curves, width);
         let weights = self.rows.weights.clone();
         let mut iterations = 1;
         let mut preconditioner = Preconditioner::new(&self.system());
@@ -390,7 +434,7 @@ impl<'a> Work<'a> {
             let mut values = self.curves.values.clone();
             iterations = self.system().solve(&preconditioner, &mut values, if round < ROUNDS { ROUGH } else { FINE });
             self.curves.values = values;
-            self.asymmetries = self.system().asymmetries(&self.curves.values, self.routes.len());
+            self.asymmetries = self.system().asymmetries(&self.curves.values, self.routes.all.len());
             if pass.robust {
                 self.rows.weights = robust(&self.rows, &weights, &self.asymmetries, &self.curves.values);
             }

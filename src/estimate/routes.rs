@@ -9,14 +9,96 @@ use std::ops::Range;
 
 use super::detours::Detour;
 use super::evidence::Usual;
-use super::rows::{LOW_DELAY, Observation, Scale, WHOLE_SECONDS, quantile};
+use super::rows::{EARLY, LOW_DELAY, Observation, Scale, WHOLE_SECONDS, quantile};
 use crate::clock::Link;
 
 pub(super) struct Routes {
     /// Per link.
     pub(super) of_link: Vec<u32>,
     pub(super) all: Vec<Route>,
+    pub(super) given_up: GivenUp,
 }
+
+/// How often a call that seems answered was given up before, in the fleet: what a handful of calls are like may be nothing
+/// but that. (Calls of δ 0.03, 0.7 and 9 ms where others take 218: a healthy clock was moved by 180 ms.)
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct GivenUp {
+    share: f64,
+    /// What δ is like in the fleet, ns.
+    usual: f64,
+}
+
+impl GivenUp {
+    /// δ of each link, sorted.
+    fn of(delays: &[Vec<f64>]) -> Self {
+        let (mut calls, mut given_up) = (CALLS_BEFORE, CALLS_BEFORE * BEFORE);
+        for delays in delays.iter().filter(|delays| delays.len() >= TELLING) {
+            calls += delays.len() as f64;
+            given_up += delays.partition_point(|&delay| delay < EARLY * quantile(delays, 0.3)) as f64;
+        }
+        let mut lows: Vec<f64> =
+            delays.iter().filter(|delays| !delays.is_empty()).map(|delays| quantile(delays, 0.5)).collect();
+        lows.sort_unstable_by(f64::total_cmp);
+        Self { share: given_up / calls, usual: quantile(&lows, 0.5) }
+    }
+
+    /// The low δ of some, sorted: with as many below it as were hardly all given up.
+    pub(super) fn low(&self, delays: &[f64]) -> f64 {
+        let count = delays.len();
+        let least = quantile(delays, LOW_DELAY);
+        if self.share * count as f64 > MANY {
+            return quantile(delays, self.share.min(0.5)).max(least);
+        }
+        // Of so many calls, the chance that no more than `few` were given up.
+        let (mut few, mut chance) = (0, (1.0 - self.share).powi(count as i32));
+        let mut all = chance;
+        while all < 1.0 - HARDLY && few + 1 < count {
+            chance *= (count - few) as f64 / (few + 1) as f64 * self.share / (1.0 - self.share);
+            few += 1;
+            all += chance;
+        }
+        delays.get(few.min(count / 2)).map_or(least, |delay| delay.max(least))
+    }
+
+    /// The low δ of each link; of one whose calls may all have been given up, that of a longer one between the same clocks.
+    fn lows(&self, links: &[Link], delays: &[Vec<f64>]) -> Vec<f64> {
+        let lows: Vec<f64> = delays.iter().map(|delays| self.low(delays)).collect();
+        let longer = |link: usize| {
+            let (Link { client, server, .. }, low) = (links[link], lows[link]);
+            let from = links.partition_point(|other| (other.client, other.server) < (client, server));
+            let beside =
+                links[from..].iter().take_while(|other| (other.client, other.server) == (client, server)).count();
+            let known = (from..from + beside).filter(|&other| self.all(delays[other].len()) <= NO_CHANCE);
+            known.map(|other| lows[other]).filter(|&other| EARLY * other > low).min_by(f64::total_cmp)
+        };
+        let is_doubtful = |link: usize| !delays[link].is_empty() && self.all(delays[link].len()) > NO_CHANCE;
+        let of_link = |link: usize| longer(link).filter(|_| is_doubtful(link)).unwrap_or(lows[link]);
+        (0..links.len()).map(of_link).collect()
+    }
+
+    /// The chance that all of so many calls were given up.
+    fn all(&self, calls: usize) -> f64 {
+        self.share.powi(calls as i32)
+    }
+}
+
+/// Before any link with so many calls is seen, this share of calls was given up, which counts as much as so many.
+const TELLING: usize = 20;
+const BEFORE: f64 = 0.02;
+const CALLS_BEFORE: f64 = 50.0;
+
+/// Of so many given up, chance is no matter.
+const MANY: f64 = 50.0;
+
+/// More are given up than the low δ allows for on one route in ten.
+const HARDLY: f64 = 0.1;
+
+/// A link whose calls are shorter than those of others between the same clocks has a way of its own, unless it is likelier
+/// than this that all of them were given up.
+const NO_CHANCE: f64 = 1e-3;
+
+/// Likelier than this, it is a reason to doubt a route that is the only one.
+const LIKELY: f64 = 0.05;
 
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Route {
@@ -24,7 +106,7 @@ pub(super) struct Route {
     pub(super) observations: Range<usize>,
     /// Its calls are seen without their client span.
     pub(super) without_client: bool,
-    /// By how much whole seconds may have shifted all of its calls, ns.
+    /// How uneven it may seem besides, ns: whole seconds may have shifted all of its calls, or all were given up.
     pub(super) blurred: f64,
     /// What its calls are like and how many there were, where most of their readings are no longer here.
     pub(super) usual: Option<(Scale, f64)>,
@@ -60,15 +142,13 @@ impl Routes {
         for observation in observations.iter().filter(|o| o.is_two_sided() && o.delay() >= 0.0) {
             delays[observation.link as usize].push(observation.delay());
         }
-        let low = |delays: &mut Vec<f64>| {
-            delays.sort_unstable_by(f64::total_cmp);
-            quantile(delays, LOW_DELAY)
-        };
+        delays.iter_mut().for_each(|delays| delays.sort_unstable_by(f64::total_cmp));
+        let given_up = GivenUp::of(&delays);
         let low_delays: Vec<f64> = match usual {
             Some(usual) => usual.iter().map(|usual| usual.low_delay_ns as f64).collect(),
-            None => delays.iter_mut().map(low).collect(),
+            None => given_up.lows(links, &delays),
         };
-        let mut routes = Self::alike(links, &low_delays, without_client);
+        let mut routes = Self { given_up, ..Self::alike(links, &low_delays, without_client) };
         if let Some(usual) = usual {
             let mut order: Vec<usize> = (0..links.len()).collect();
             order.sort_by_key(|&link| routes.of_link[link]);
@@ -82,9 +162,22 @@ impl Routes {
             *blurred = blurred.max(observation.floored_variance().sqrt());
         }
         if usual.is_none() {
+            routes.doubt(&delays);
             routes.find_detours(observations);
         }
         routes
+    }
+
+    /// What a handful of calls are like that were all given up says nothing.
+    fn doubt(&mut self, delays: &[Vec<f64>]) {
+        let mut calls = vec![0; self.all.len()];
+        self.of_link.iter().zip(delays).for_each(|(&route, delays)| calls[route as usize] += delays.len());
+        for (route, calls) in self.all.iter_mut().zip(calls) {
+            let chance = self.given_up.all(calls);
+            if chance > LIKELY {
+                route.blurred = route.blurred.hypot(chance.sqrt() * self.given_up.usual / 2.0);
+            }
+        }
     }
 
     fn find_detours(&mut self, observations: &[Observation]) {
@@ -124,7 +217,7 @@ impl Routes {
 
     /// Routes of links that are sorted by client and server, each with its low delay.
     fn alike(links: &[Link], low_delays: &[f64], without_client: &dyn Fn(&Link) -> bool) -> Self {
-        let mut routes = Self { of_link: vec![0; links.len()], all: Vec::new() };
+        let mut routes = Self { of_link: vec![0; links.len()], all: Vec::new(), given_up: GivenUp::default() };
         let indices: Vec<usize> = (0..links.len()).collect();
         let pair = |link: usize| (links[link].client, links[link].server);
         let rank = |link: usize| (without_client(&links[link]), low_delays[link]);
@@ -172,6 +265,37 @@ mod tests {
         check(&[(0, 1, 1_000.0), (0, 1, 1_050.0)], &[], &[0, 0]);
         check(&[(0, 1, 1_000.0), (0, 1, 1_300.0)], &[], &[0, 1]);
         check(&[(0, 1, 1_300.0), (0, 1, 1_000.0)], &[], &[1, 0]);
+    }
+
+    #[test]
+    fn among_a_handful_of_calls_the_shortest_may_have_been_given_up() {
+        let rare = GivenUp { share: 0.01, usual: 0.0 };
+        let often = GivenUp { share: 0.2, usual: 0.0 };
+        let few = [3e6, 170e6, 182e6, 209e6];
+        assert_eq!([rare.low(&few), often.low(&few)], [3e6, 182e6]);
+        assert_eq!([rare.low(&few[..1]), often.low(&few[..1])], [3e6, 3e6]);
+        let many: Vec<f64> = (0..1_000).map(f64::from).collect();
+        assert_eq!([rare.low(&many), often.low(&many)], [150.0, 200.0]);
+        assert_eq!(often.low(&[]), 0.0);
+    }
+
+    #[test]
+    fn how_often_calls_are_given_up_is_learnt_from_links_with_many() {
+        let link = |given_up: usize, calls: usize| (0..calls).map(|k| if k < given_up { 1e6 } else { 1e8 }).collect();
+        let share = |delays: &[Vec<f64>]| GivenUp::of(delays).share;
+        assert!((share(&[]) - 0.02).abs() < 1e-9);
+        // Of 1,000 calls and of 50 that count before, 200 and one.
+        assert!((share(&[link(200, 1_000), link(10, 10)]) - 201.0 / 1_050.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn calls_that_may_all_have_been_given_up_take_the_way_of_others_that_were_not() {
+        let often = GivenUp { share: 0.2, usual: 0.0 };
+        let link = |server: u32, class: u32| Link { client: ClockId(0), server: ClockId(server), class };
+        let links = [link(1, 0), link(1, 1), link(1, 2), link(2, 0)];
+        let lows = |short: usize| often.lows(&links, &[vec![5.0; 100], vec![1.0; short], Vec::new(), vec![1.0]]);
+        assert_eq!(lows(3), [5.0, 5.0, 0.0, 1.0]);
+        assert_eq!(lows(9), [5.0, 1.0, 0.0, 1.0]);
     }
 
     #[test]

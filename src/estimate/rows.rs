@@ -12,7 +12,7 @@ use super::detours;
 use super::evidence::{Reading, Side, Usual};
 use super::fit::Grid;
 use super::floored::{Floored, together};
-use super::routes::Route;
+use super::routes::{GivenUp, Route, Routes};
 use super::solve::Rows;
 
 /// A reading, relative to the bases of its two clocks.
@@ -208,11 +208,12 @@ pub(super) fn spread(sorted: &[f64]) -> f64 {
 }
 
 /// Scales of all routes. Those with few calls lean on what calls of that delay are like in the whole fleet.
-pub(super) fn scales(routes: &[Route], observations: &[Observation], used: &[bool], curves: &Curves) -> Vec<Scale> {
+pub(super) fn scales(routes: &Routes, observations: &[Observation], used: &[bool], curves: &Curves) -> Vec<Scale> {
     let of_route = |route: &Route| match route.usual {
         Some(usual) => usual,
-        None => scale(route, observations, used, curves),
+        None => scale(route, routes.given_up, observations, used, curves),
     };
+    let routes = &routes.all;
     let (mut scales, counts): (Vec<Scale>, Vec<f64>) = routes.par_iter().map(of_route).unzip();
     // A one-way route has no δ: it gives bounds, and no scale.
     let mut ratios: Vec<f64> = scales
@@ -238,12 +239,15 @@ pub(super) fn scales(routes: &[Route], observations: &[Observation], used: &[boo
 }
 
 /// What the readings of one route are like, and how many of them have a δ.
-fn scale(route: &Route, observations: &[Observation], used: &[bool], curves: &Curves) -> (Scale, f64) {
+fn scale(
+    route: &Route,
+    given_up: GivenUp,
+    observations: &[Observation],
+    used: &[bool],
+    curves: &Curves,
+) -> (Scale, f64) {
     let (mut delays, mut outs, mut backs) = (Vec::new(), Vec::new(), Vec::new());
-    let (least, low, spread) = match route.detour {
-        None => (0.0, LOW_DELAY, spread as fn(&[f64]) -> f64),
-        Some(detour) => (detour.over, detours::TOO_SHORT, detours::spread as fn(&[f64]) -> f64),
-    };
+    let least = route.detour.map_or(0.0, |detour| detour.over);
     let of_route = observations[route.observations.clone()].iter().zip(&used[route.observations.clone()]);
     for (observation, _) in of_route.filter(|(_, used)| **used) {
         if observation.is_two_sided() && observation.delay() >= least {
@@ -257,13 +261,13 @@ fn scale(route: &Route, observations: &[Observation], used: &[bool], curves: &Cu
         }
     }
     [&mut delays, &mut outs, &mut backs].into_iter().for_each(|list| list.sort_unstable_by(f64::total_cmp));
+    let (low, spread) = match route.detour {
+        None => (given_up.low(&delays), spread as fn(&[f64]) -> f64),
+        Some(_) => (quantile(&delays, detours::TOO_SHORT), detours::spread as fn(&[f64]) -> f64),
+    };
     // A model that lags behind a slew spreads the residuals; δ knows nothing of clocks.
     let most = spread(&delays);
-    let scale = Scale {
-        delay: quantile(&delays, low),
-        jitter_out: spread(&outs).min(most),
-        jitter_back: spread(&backs).min(most),
-    };
+    let scale = Scale { delay: low, jitter_out: spread(&outs).min(most), jitter_back: spread(&backs).min(most) };
     (scale, delays.len() as f64)
 }
 

@@ -147,6 +147,14 @@ impl System<'_> {
         iterations
     }
 
+    /// What a solution changes by with something added to the right side.
+    pub(super) fn change(&self, right: &[f64], tolerance: f64) -> Vec<f64> {
+        let right: Vec<Lanes<1>> = right.iter().map(|&right| [right]).collect();
+        let mut v = vec![[0.0]; self.unknowns];
+        self.solve_for(&right, &Preconditioner::new(self), &mut v, tolerance);
+        v.into_iter().map(|[v]| v).collect()
+    }
+
     /// Errors that the solution may have, drawn from their distribution: the problem solved again for nothing but noise
     /// of the size that its weights state (perturbation sampling; Papandreou and Yuille 2010). Every sum of unknowns has
     /// its exact variance among them, links' asymmetries included, and no inverse is formed.

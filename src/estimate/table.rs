@@ -16,6 +16,9 @@ const MEDIAN_SQUARE: f64 = 0.455;
 /// Degrees of freedom of what the clocks of a well-kept fleet are off by.
 const TAILS: f64 = 3.0;
 
+/// No more of a level than this goes.
+const DRAWN: f64 = 0.95;
+
 /// One knot: its place on the grid, the clock's total offset there, errors it may have, and its local time.
 #[derive(Clone, Debug)]
 pub(super) struct Point {
@@ -131,28 +134,23 @@ impl Table {
         }
     }
 
-    /// Draws corrections of a well-kept fleet towards zero: the expected offset of a clock that seems to be off by y ± σ is
-    /// y + σ² times the slope of the logarithm of the density of what all clocks seem to be off by (Tweedie's formula;
-    /// Efron 2011). That is taken to be a Student distribution, so that what is far beyond the fleet stays where it is.
-    /// (Fleet `ntp`, seed 8: p95 182 µs without it, 176 with it, and as recorded.)
-    pub(super) fn shrink(&mut self, free: &Self, movable: &[bool]) {
-        let square = |part: &Part| {
-            part.points.iter().map(|point| point.offset * point.offset).sum::<f64>() / part.points.len().max(1) as f64
-        };
-        let spread = median(
-            free.clocks
-                .iter()
-                .zip(movable)
-                .filter(|(_, movable)| **movable)
-                .flat_map(|(parts, _)| parts)
-                .map(square)
-                .collect(),
-        ) / MEDIAN_SQUARE;
-        for part in self.clocks.iter_mut().zip(movable).filter(|(_, movable)| **movable).flat_map(|(parts, _)| parts) {
-            let variance = part.points.iter().map(|point| point.deviation().powi(2)).sum::<f64>()
-                / part.points.len().max(1) as f64;
-            let drawn = (TAILS + 1.0) * variance / (TAILS * spread.max(variance) + square(part)).max(f64::MIN_POSITIVE);
-            part.points.iter_mut().for_each(|point| point.offset *= (1.0 - drawn).max(0.0));
+    /// What the levels of all clocks that may move are like.
+    pub(super) fn levels(&self, movable: &[bool]) -> Levels {
+        let level = |(parts, movable): (&Vec<Part>, &bool)| movable.then(|| level(parts));
+        let of_clock: Vec<Option<Level>> = self.clocks.iter().zip(movable).map(level).collect();
+        let squares = of_clock.iter().flatten().map(|level| level.offset.powi(2)).collect();
+        Levels { spread: median(squares) / MEDIAN_SQUARE, of_clock }
+    }
+
+    /// Offsets as they are with clocks' levels drawn towards zero.
+    pub(super) fn draw(&mut self, fit: &Fit) {
+        if fit.drawn.is_empty() {
+            return;
+        }
+        for (clock, parts) in (0..).zip(&mut self.clocks) {
+            for point in parts.iter_mut().flat_map(|part| &mut part.points) {
+                point.offset += fit.curves.of(&fit.drawn, clock, point.place);
+            }
         }
     }
 
@@ -279,6 +277,47 @@ impl Table {
             moved: false,
         };
         parts.iter().enumerate().map(segment).collect()
+    }
+}
+
+/// What a clock is off by in the mean, ns, and the variance of that.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Level {
+    pub(super) offset: f64,
+    pub(super) variance: f64,
+}
+
+/// Levels of a well-kept fleet, each clock free to move.
+pub(super) struct Levels {
+    /// Per clock; `None` where it cannot move.
+    of_clock: Vec<Option<Level>>,
+    /// The variance of their offsets.
+    spread: f64,
+}
+
+impl Levels {
+    /// How strongly a clock's level is drawn towards zero, as one over a variance in ns², where it is `level` once others are
+    /// held and that took it so far, in ns. The expected offset of a clock that seems to be off by y ± σ is y + σ² times the
+    /// slope of the logarithm of the density of what all clocks seem to be off by (Tweedie's formula; Efron 2011). That is
+    /// taken to be a Student distribution, so that what is far beyond the fleet stays where it is.
+    pub(super) fn pull(&self, clock: usize, level: Level, taken: f64) -> f64 {
+        let Some(free) = self.of_clock[clock] else { return 0.0 };
+        let variance = free.variance.max(level.variance) + taken.powi(2);
+        let all = TAILS * self.spread.max(variance) + level.offset.powi(2);
+        let drawn = ((TAILS + 1.0) * variance / all.max(f64::MIN_POSITIVE)).min(DRAWN);
+        drawn / (1.0 - drawn) / level.variance.max(1.0)
+    }
+}
+
+/// Of a clock without points, nothing.
+fn level(parts: &[Part]) -> Level {
+    let points = || parts.iter().flat_map(|part| &part.points);
+    let count = points().count().max(1) as f64;
+    let draws = points().next().map_or(0, |point| point.errors.len());
+    let of_draw = |draw: usize| (points().map(|point| f64::from(point.errors[draw])).sum::<f64>() / count).powi(2);
+    Level {
+        offset: points().map(|point| point.offset).sum::<f64>() / count,
+        variance: (0..draws).map(of_draw).sum::<f64>() / draws.max(1) as f64,
     }
 }
 
@@ -466,19 +505,22 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_larger_than_its_error_is_drawn_towards_zero_and_what_is_far_beyond_the_fleet_stays() {
-        let clocks: Vec<Vec<Part>> =
-            [30.0, -50.0, 100.0, -300.0, 20_000.0].map(|offset| vec![part(&[offset; 3], 100.0, 0.0)]).to_vec();
+    fn a_level_no_larger_than_its_error_is_drawn_towards_zero_and_one_far_beyond_the_fleet_stays() {
+        let offsets = [30.0, -50.0, 100.0, -300.0, 20_000.0];
+        let clocks: Vec<Vec<Part>> = offsets.map(|offset| vec![part(&[offset; 3], 100.0, 0.0)]).to_vec();
         let free = Table { clocks, steps: vec![Vec::new(); 5] };
-        let mut table = free.clone();
-        table.shrink(&free, &[true, true, true, true, true]);
-        let left = |clock: usize| table.clocks[clock][0].points[0].offset / free.clocks[clock][0].points[0].offset;
+        let levels = free.levels(&[true; 5]);
+        let left = |clock: usize, variance: f64, taken: f64| {
+            let pull = levels.pull(clock, Level { offset: offsets[clock], variance }, taken);
+            1.0 / (1.0 + pull * variance)
+        };
         // By hand: half of the squares are below 100², so the fleet's are 100²/0.455 on average; of an offset y,
         // 4 · 100² / (3 · 100²/0.455 + y²) goes.
-        assert!((left(0) - 0.4015).abs() < 1e-3 && (left(3) - 0.7434).abs() < 1e-3, "{} {}", left(0), left(3));
-        assert!(left(4) > 0.999);
-        let mut table = free.clone();
-        table.shrink(&free, &[false; 5]);
-        assert_eq!(table.clocks[3][0].points[0].offset, -300.0);
+        assert!((left(0, 1e4, 0.0) - 0.4015).abs() < 1e-3 && (left(3, 1e4, 0.0) - 0.7434).abs() < 1e-3);
+        assert!(left(4, 1e4, 0.0) > 0.999);
+        // However sure holding others makes it, it is no surer than it was freely, and less where that took it far.
+        assert!((left(3, 1e2, 0.0) - 0.7434).abs() < 1e-3);
+        assert!(left(3, 1e2, 200.0) < 0.4);
+        assert_eq!(free.levels(&[false; 5]).pull(3, Level { offset: -300.0, variance: 1e4 }, 0.0), 0.0);
     }
 }
