@@ -306,7 +306,7 @@ pub const INGREDIENTS: &[Ingredient] = &[
         name: "levels",
         instead: "levels in well-kept fleets are not drawn towards zero",
         replace: &[("decide.rs", "    table.draw(&solved);\n", "    let _ = Table::draw;\n")],
-        shown: &[of_eight("uneven", &[P95, P99]), of_eight("ntp", &[P95, Missed])],
+        shown: &[of("uneven", &[P95, P99])],
     },
     Ingredient {
         name: "out_of_order",
