@@ -6,12 +6,12 @@ use super::align::{Alignment, align};
 use super::curves::{Break, Curves};
 use super::evidence::{Evidence, Reading, RolledUp, Side};
 use super::jumps;
+use super::levels::{Level, Levels, median};
 use super::precondition::Preconditioner;
 use super::routes::Routes;
 use super::rows::{AT_ONCE, Observation, Scale, observe, rows, scales, waited_for};
 use super::solve::{Block, Rows, System};
 use super::steps;
-use super::table::{Level, Levels, median};
 use crate::clock::{ClockId, Link, LocalTime, WITHOUT_CLIENT};
 
 /// A solved model, with what it was solved from.

@@ -1,8 +1,9 @@
 //! Slews, read off a solved curve: where a clock runs away from its usual frequency for a while, as knots and ramps
 //! share in one in any proportion.
 
+use super::levels::median;
 use super::steps::RUNS_PPM;
-use super::table::{Part, Point, median};
+use super::table::{Part, Point};
 
 /// A stretch over which a clock runs away from its usual frequency.
 pub(super) struct Slew {
