@@ -299,6 +299,18 @@ mod tests {
     }
 
     #[test]
+    fn a_route_whose_calls_were_likely_all_given_up_is_doubted() {
+        let doubted = |calls: usize| {
+            let alike = Routes::alike(&[Link { client: ClockId(0), server: ClockId(1), class: 0 }], &[1.0], &|_| false);
+            let mut routes = Routes { given_up: GivenUp { share: 0.25, usual: 1e8 }, ..alike };
+            routes.doubt(&[vec![1.0; calls]]);
+            routes.all[0].blurred
+        };
+        // Half of the usual δ, by the root of the chance that it is so.
+        assert_eq!([doubted(1), doubted(2), doubted(3)], [2.5e7, 1.25e7, 0.0]);
+    }
+
+    #[test]
     fn another_pair_and_the_way_back_are_other_routes() {
         check(&[(0, 1, 1_000.0), (0, 2, 1_000.0), (1, 0, 1_000.0)], &[], &[0, 1, 2]);
     }
