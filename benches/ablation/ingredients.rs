@@ -156,18 +156,26 @@ pub const INGREDIENTS: &[Ingredient] = &[
     Ingredient {
         name: "minima",
         instead: "the least of n delays taken for the link's floor",
-        replace: &[(
-            "rows.rs",
-            "let residual = ((out - over_out) - (back - over_back)) / 2.0;",
-            "let residual = (out - back) / 2.0;",
-        )],
+        replace: &[("legs.rs", "offset: ((out - self.out) - (back - self.back)) / 2.0", "offset: (out - back) / 2.0")],
         shown: &[of("sparse", &[P95]), of_eight("forgotten", &[Inverted])],
     },
     Ingredient {
         name: "excess",
         instead: "a slow pair of minima as sure as a quick one",
-        replace: &[("rows.rs", "+ excess * excess / 3.0", "+ 0.0 * excess")],
+        replace: &[("rows.rs", "apart.variance += excess * excess / 3.0;", "let _ = excess;")],
         shown: &[of("sparse", &[P95])],
+    },
+    Ingredient {
+        name: "both_legs",
+        instead: "what a request and a response took together says nothing of either",
+        replace: &[("rows.rs", "together.mixed(apart, doubt)", "together.mixed(apart, 1.0)")],
+        shown: &[of_eight("sparse", &[P95, P99])],
+    },
+    Ingredient {
+        name: "both_doubted",
+        instead: "what they took together says as much where calls are given up",
+        replace: &[("rows.rs", "const DOUBT: f64 = 10.0;", "const DOUBT: f64 = 0.0;")],
+        shown: &[of("given_up", &[P95])],
     },
     Ingredient {
         name: "floored",

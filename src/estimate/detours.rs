@@ -129,7 +129,7 @@ mod tests {
     #[test]
     fn a_call_that_was_given_up_is_shorter_than_those_on_the_detour() {
         let detour = Detour { direct: 0, from: 0.0, until: 1.0, over: 3e6 };
-        let scale = |delay| Scale { delay, jitter_out: 1e5, jitter_back: 1e5 };
+        let scale = |delay| Scale { delay, jitter_out: 1e5, jitter_back: 1e5, calls: 100.0 };
         let least = detour.least(&scale(2e8), &scale(1e6));
         assert!((1.9e8..2e8).contains(&least), "{least}");
         // Where calls wait in a queue they differ by as much as they wait.

@@ -419,7 +419,7 @@ impl<'a> Work<'a> {
         // Where many clocks or days make knots rare, shorter windows than a knot's stretch would give more rows, not more
         // places to tell apart.
         let width = seconds.max(if self.rolled_up { 1.0 } else { (pass.window_s / SPACING_S).min(1.0) });
-        self.rows = rows(&self.routes.all, observations, &self.used, &self.scales, &self.curves, width);
+        self.rows = rows(self.routes, observations, &self.used, &self.scales, &self.curves, width, pass.robust);
         let weights = self.rows.weights.clone();
         let mut iterations = 1;
         let mut preconditioner = Preconditioner::new(&self.system());

@@ -15,6 +15,7 @@ mod fit;
 mod floored;
 mod jumps;
 mod leeway;
+mod legs;
 mod levels;
 mod paths;
 mod precondition;

@@ -23,7 +23,7 @@ pub(super) struct Routes {
 /// but that. (Calls of δ 0.03, 0.7 and 9 ms where others take 218: a healthy clock was moved by 180 ms.)
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct GivenUp {
-    share: f64,
+    pub(super) share: f64,
     /// What δ is like in the fleet, ns.
     usual: f64,
 }
@@ -108,8 +108,8 @@ pub(super) struct Route {
     pub(super) without_client: bool,
     /// How uneven it may seem besides, ns: whole seconds may have shifted all of its calls, or all were given up.
     pub(super) blurred: f64,
-    /// What its calls are like and how many there were, where most of their readings are no longer here.
-    pub(super) usual: Option<(Scale, f64)>,
+    /// What its calls are like, where most of their readings are no longer here.
+    pub(super) usual: Option<Scale>,
     /// It is not the one that calls usually take.
     pub(super) detour: Option<Detour>,
 }

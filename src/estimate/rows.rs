@@ -12,6 +12,7 @@ use super::detours;
 use super::evidence::{Reading, Side, Usual};
 use super::fit::Grid;
 use super::floored::{Floored, together};
+use super::legs::Over;
 use super::routes::{GivenUp, Route, Routes};
 use super::solve::Rows;
 
@@ -152,21 +153,40 @@ pub(super) struct Scale {
     /// Mean of what comes on top of the least delay, each way, ns.
     pub(super) jitter_out: f64,
     pub(super) jitter_back: f64,
+    /// How many calls say so.
+    pub(super) calls: f64,
 }
 
 impl Scale {
-    /// Of links that are rolled up and take the same way, and how many calls they had.
-    pub(super) fn of(links: impl Iterator<Item = Usual> + Clone) -> (Self, f64) {
+    /// What calls took at the least, ns: of two exponential queues one after the other, the low quantile is so many of their
+    /// means above nothing.
+    fn least(&self) -> f64 {
+        (self.delay - 0.683 * self.jitter()).max(0.0)
+    }
+
+    /// How unsure that is, as a deviation in ns: the delays of so many calls spread, and no queue is quite as thought.
+    fn least_unsure(&self) -> f64 {
+        let calls = self.calls.max(1.0);
+        self.jitter() * (UNSURE.powi(2) + 1.4 / calls + 4.0 / calls.powi(2)).sqrt()
+    }
+
+    /// The mean of both legs' jitter, ns.
+    fn jitter(&self) -> f64 {
+        (self.jitter_out + self.jitter_back) / 2.0
+    }
+
+    /// Of links that are rolled up and take the same way.
+    pub(super) fn of(links: impl Iterator<Item = Usual> + Clone) -> Self {
         let calls = links.clone().map(|usual| usual.calls as f64).sum::<f64>();
         let mean = |value: &dyn Fn(&Usual) -> i64| {
             links.clone().map(|usual| usual.calls as f64 * value(&usual) as f64).sum::<f64>() / calls.max(1.0)
         };
-        let scale = Self {
+        Self {
             delay: mean(&|usual| usual.low_delay_ns),
             jitter_out: mean(&|usual| usual.jitter_out_ns),
             jitter_back: mean(&|usual| usual.jitter_back_ns),
-        };
-        (scale, calls)
+            calls,
+        }
     }
 }
 
@@ -214,14 +234,13 @@ pub(super) fn scales(routes: &Routes, observations: &[Observation], used: &[bool
         None => scale(route, routes.given_up, observations, used, curves),
     };
     let routes = &routes.all;
-    let (mut scales, counts): (Vec<Scale>, Vec<f64>) = routes.par_iter().map(of_route).unzip();
+    let mut scales: Vec<Scale> = routes.par_iter().map(of_route).collect();
     // A one-way route has no δ: it gives bounds, and no scale.
     let mut ratios: Vec<f64> = scales
         .iter()
-        .zip(&counts)
         .zip(routes)
-        .filter(|((scale, count), route)| **count >= 20.0 && scale.delay > 0.0 && route.detour.is_none())
-        .map(|((scale, _), _)| (scale.jitter_out + scale.jitter_back) / 2.0 / scale.delay)
+        .filter(|(scale, route)| scale.calls >= 20.0 && scale.delay > 0.0 && route.detour.is_none())
+        .map(|(scale, _)| (scale.jitter_out + scale.jitter_back) / 2.0 / scale.delay)
         .collect();
     ratios.sort_unstable_by(f64::total_cmp);
     let ratio = if ratios.is_empty() { 0.25 } else { quantile(&ratios, 0.5) };
@@ -229,8 +248,8 @@ pub(super) fn scales(routes: &Routes, observations: &[Observation], used: &[bool
     let direct =
         |(index, route): (usize, &Route)| scales[route.detour.map_or(index, |detour| detour.direct as usize)].delay;
     let delays: Vec<f64> = routes.iter().enumerate().map(direct).collect();
-    for ((scale, count), delay) in scales.iter_mut().zip(counts).zip(delays) {
-        let usual = ratio * delay;
+    for (scale, delay) in scales.iter_mut().zip(delays) {
+        let (usual, count) = (ratio * delay, scale.calls);
         for jitter in [&mut scale.jitter_out, &mut scale.jitter_back] {
             *jitter = ((*jitter * count + usual * 5.0) / (count + 5.0)).max(0.05 * usual).max(200.0);
         }
@@ -238,14 +257,8 @@ pub(super) fn scales(routes: &Routes, observations: &[Observation], used: &[bool
     scales
 }
 
-/// What the readings of one route are like, and how many of them have a δ.
-fn scale(
-    route: &Route,
-    given_up: GivenUp,
-    observations: &[Observation],
-    used: &[bool],
-    curves: &Curves,
-) -> (Scale, f64) {
+/// What the readings of one route are like.
+fn scale(route: &Route, given_up: GivenUp, observations: &[Observation], used: &[bool], curves: &Curves) -> Scale {
     let (mut delays, mut outs, mut backs) = (Vec::new(), Vec::new(), Vec::new());
     let least = route.detour.map_or(0.0, |detour| detour.over);
     let of_route = observations[route.observations.clone()].iter().zip(&used[route.observations.clone()]);
@@ -267,8 +280,8 @@ fn scale(
     };
     // A model that lags behind a slew spreads the residuals; δ knows nothing of clocks.
     let most = spread(&delays);
-    let scale = Scale { delay: low, jitter_out: spread(&outs).min(most), jitter_back: spread(&backs).min(most) };
-    (scale, delays.len() as f64)
+    let [jitter_out, jitter_back] = [&outs, &backs].map(|legs| spread(legs).min(most));
+    Scale { delay: low, jitter_out, jitter_back, calls: delays.len() as f64 }
 }
 
 /// Which readings take part at all: no response where δ shows that nobody waited for it. A request always counts.
@@ -293,28 +306,31 @@ struct Window {
     floored: Vec<usize>,
 }
 
-/// Rows of all routes for windows `width` knots wide.
+/// Rows of all routes for windows `width` knots wide. How sure one is goes by what its request and response took `together`
+/// only where clocks are followed already: amid few calls a slew began 4 ms late otherwise (lab s2, p99 4.5 ms instead of 2.2).
 pub(super) fn rows(
-    routes: &[Route],
+    routes: &Routes,
     observations: &[Observation],
     used: &[bool],
     scales: &[Scale],
     curves: &Curves,
     width: f64,
+    together: bool,
 ) -> Rows {
+    let doubt = if together { (DOUBT * routes.given_up.share).clamp(LEAST_DOUBT, 1.0) } else { 1.0 };
     let of_routes = |(routes, of_routes): (&[Route], &[Scale])| {
         let mut rows = Rows::new();
         for (route, scale) in routes.iter().zip(of_routes) {
             let windows = windows(observations, route.observations.clone(), used, curves, width);
             let least = route.least(scale, scales);
             for index in 0..windows.len() {
-                push_minima(&mut rows, &windows, index, observations, (scale, least), curves);
+                push_minima(&mut rows, &windows, index, observations, (scale, least, doubt), curves);
                 push_floored(&mut rows, &windows[index].floored, observations, scale, curves);
             }
         }
         rows
     };
-    let parts: Vec<Rows> = routes.par_chunks(ROUTES).zip(scales.par_chunks(ROUTES)).map(of_routes).collect();
+    let parts: Vec<Rows> = routes.all.par_chunks(ROUTES).zip(scales.par_chunks(ROUTES)).map(of_routes).collect();
     let mut rows = Rows::new();
     parts.into_iter().for_each(|part| rows.append(part));
     rows
@@ -365,12 +381,24 @@ fn windows(
 /// Windows this far apart may lend each other the direction that one of them lacks.
 const LENT_OVER: i64 = 3;
 
+/// By how much of their mean queues are not quite exponential.
+const UNSURE: f64 = 0.15;
+
+/// Where calls are given up, what seems a quick round trip may be a slow request and a response that nobody waited for: with one
+/// in ten, what both legs took together says nothing of either. (Half of all calls given up, `given_up`: p95 7.6 ms if it did,
+/// 4.0 like this.)
+const DOUBT: f64 = 10.0;
+
+/// Nor are queues quite what is thought where none is: real ones make windows seem surer than they are. (Lab s2: p95 0.95 ms
+/// instead of 0.78.)
+const LEAST_DOUBT: f64 = 0.3;
+
 fn push_minima(
     rows: &mut Rows,
     windows: &[Window],
     index: usize,
     observations: &[Observation],
-    (scale, least): (&Scale, Option<f64>),
+    (scale, least, doubt): (&Scale, Option<f64>, f64),
     curves: &Curves,
 ) {
     let window = &windows[index];
@@ -397,14 +425,19 @@ fn push_minima(
     if least.is_some_and(|least| out + back < least) {
         return;
     }
-    // The least of n exponential delays is above the floor by jitter/n, give or take the same.
-    let (over_out, over_back) = (scale.jitter_out / with_out.outs as f64, scale.jitter_back / with_back.backs as f64);
-    let residual = ((out - over_out) - (back - over_back)) / 2.0;
-    let rounding = 0.02 * (scale.jitter_out + scale.jitter_back);
+    let over = Over { out: scale.jitter_out / with_out.outs as f64, back: scale.jitter_back / with_back.backs as f64 };
     // What the two legs took beyond the link's low delay may be all in one of them, whatever the clocks say.
     let excess = (out + back - scale.delay).max(0.0) / 2.0;
-    let variance =
-        (over_out * over_out + over_back * over_back) / 4.0 + excess * excess / 3.0 + rounding * rounding + 1e6;
+    let mut apart = over.each(out, back);
+    apart.variance += excess * excess / 3.0;
+    // The delay of a detour is no longer known to be that of a queue.
+    if least.is_none() {
+        let mut together = over.together(out, back, (out + back - scale.least()).abs());
+        together.variance += scale.least_unsure().powi(2) / 12.0;
+        apart = together.mixed(apart, doubt);
+    }
+    let rounding = 0.04 * scale.jitter();
+    let variance = apart.variance + rounding * rounding + 1e6;
     let (forward, backward) = (&observations[forward], &observations[backward]);
     let mut terms = Vec::with_capacity(10);
     curves.terms(forward.server, forward.received, 0.5, &mut terms);
@@ -412,7 +445,7 @@ fn push_minima(
     curves.terms(backward.server, backward.responded, 0.5, &mut terms);
     curves.terms(backward.client, backward.returned, -0.5, &mut terms);
     terms.extend([forward, backward].map(|o| (curves.bias(o.kind), scale.delay / 4.0)));
-    push(rows, terms, residual, variance, forward.route, curves);
+    push(rows, terms, apart.offset, variance, forward.route, curves);
 }
 
 /// Floored readings of one window, all together.
@@ -494,12 +527,12 @@ mod tests {
         let curves = Curves::new(&[None, Some((0, 19))], Vec::new(), 1);
         let request = Observation { side: Side::Forward, ..Observation::between(&curves, 0, (0, 1), 1.0) };
         let response = |at| Observation { side: Side::Backward, ..Observation::between(&curves, 0, (0, 1), at) };
-        let scale = Scale { delay: 1e6, jitter_out: 1e4, jitter_back: 1e4 };
+        let scale = Scale { delay: 1e6, jitter_out: 1e4, jitter_back: 1e4, calls: 5.0 };
         let rows_of = |calls: &[Observation]| {
             let windows = windows(calls, 0..calls.len(), &vec![true; calls.len()], &curves, 2.0);
             let mut rows = Rows::new();
             (0..windows.len())
-                .for_each(|index| push_minima(&mut rows, &windows, index, calls, (&scale, None), &curves));
+                .for_each(|index| push_minima(&mut rows, &windows, index, calls, (&scale, None, 0.0), &curves));
             rows.len()
         };
         // Windows of two knots lend each other over three: one row for either end.

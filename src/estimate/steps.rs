@@ -384,7 +384,7 @@ mod tests {
     }
 
     fn found(curves: &Curves, calls: &[Observation]) -> Vec<Break> {
-        let scales = [Scale { delay: 1e6, jitter_out: 1e4, jitter_back: 1e4 }; 3];
+        let scales = [Scale { delay: 1e6, jitter_out: 1e4, jitter_back: 1e4, calls: 100.0 }; 3];
         find(curves, calls, &vec![true; calls.len()], &scales, 5e9)
     }
 
@@ -407,7 +407,7 @@ mod tests {
     fn a_step_within_what_delays_spread_over_takes_many_calls() {
         let mut curves = Curves::new(&[None, Some((0, 19))], Vec::new(), 0);
         curves.values[10..20].fill(2.5e6);
-        let scales = [Scale { delay: 1e6, jitter_out: 1e6, jitter_back: 1e6 }];
+        let scales = [Scale { delay: 1e6, jitter_out: 1e6, jitter_back: 1e6, calls: 100.0 }];
         let found = |calls_per_knot: u32| {
             let places = (0..19 * calls_per_knot).map(|k| (f64::from(k) + 0.3) / f64::from(calls_per_knot));
             let calls: Vec<Observation> = places.map(|at| Observation::between(&curves, 0, (0, 1), at)).collect();

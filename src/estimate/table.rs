@@ -18,15 +18,15 @@ pub(super) struct Point {
     pub(super) offset: f64,
     /// Drawn from their distribution, ns; a draw is one for all points of all clocks.
     pub(super) errors: Vec<f32>,
-    /// How far holding other clocks at zero took it, ns.
-    taken: f64,
+    /// It is no surer than this, ns.
+    least_deviation: f64,
     local: i64,
 }
 
 impl Point {
     fn deviation(&self) -> f64 {
         let square: f64 = self.errors.iter().map(|&error| f64::from(error).powi(2)).sum();
-        (square / self.errors.len().max(1) as f64).sqrt().hypot(self.taken)
+        (square / self.errors.len().max(1) as f64).sqrt().max(self.least_deviation)
     }
 }
 
@@ -111,17 +111,11 @@ impl Table {
         }
     }
 
-    /// Admits what holding some clocks at zero did to the others: how far it took each from where it would stand freely,
-    /// and that they are no surer for it. Per segment in the median, as the two may place a step differently.
+    /// Admits that holding some clocks at zero made the others no surer than they would be freely.
     pub(super) fn admit(&mut self, free: &Self) {
-        for clock in 0..self.clocks.len() {
-            for part in &mut self.clocks[clock] {
-                let taken = |point: &Point| (point.offset - free.at(clock as u32, point.place)).abs();
-                let taken = median(part.points.iter().map(taken).collect());
-                for point in &mut part.points {
-                    let surer = free.deviation_at(clock, point.place).powi(2) - point.deviation().powi(2);
-                    point.taken = (taken * taken + surer.max(0.0)).sqrt();
-                }
+        for (clock, parts) in self.clocks.iter_mut().enumerate() {
+            for point in parts.iter_mut().flat_map(|part| &mut part.points) {
+                point.least_deviation = free.deviation_at(clock, point.place);
             }
         }
     }
@@ -383,7 +377,7 @@ fn parts(fit: &Fit, clock: usize) -> Vec<Part> {
         let base = fit.alignment.bases[clock].saturating_add(fit.curves.jumped(clock as u32, place));
         let offset = base as f64 + fit.curves.at(clock as u32, place);
         let local = fit.grid.time(place).saturating_add(offset.round() as i64);
-        Point { place, offset, errors: fit.errors.iter().map(error).collect(), taken: 0.0, local }
+        Point { place, offset, errors: fit.errors.iter().map(error).collect(), least_deviation: 0.0, local }
     };
     let mut parts = Vec::new();
     for index in 0..=edges.len() {
@@ -414,7 +408,7 @@ mod tests {
                 let sign = |positive: bool| if positive { 1.0 } else { -1.0 };
                 sign(draw.is_multiple_of(2)) * level + sign((draw / 2 + index).is_multiple_of(2)) * shape
             });
-            Point { place: index as f64, offset, errors: errors.collect(), taken: 0.0, local: 0 }
+            Point { place: index as f64, offset, errors: errors.collect(), least_deviation: 0.0, local: 0 }
         };
         Part { from: 0.0, points: offsets.iter().enumerate().map(point).collect() }
     }
