@@ -82,7 +82,7 @@ pub const INGREDIENTS: &[Ingredient] = &[
     Ingredient {
         name: "low_delay",
         instead: "the least δ of a route, not its 15 % quantile",
-        replace: &[("rows.rs", "const LOW_DELAY: f64 = 0.15;", "const LOW_DELAY: f64 = 0.0;")],
+        replace: &[("scale.rs", "const LOW_DELAY: f64 = 0.15;", "const LOW_DELAY: f64 = 0.0;")],
         shown: &[of("hostile_even", &[P95]), of("given_up", &[P95])],
     },
     Ingredient {
@@ -103,7 +103,7 @@ pub const INGREDIENTS: &[Ingredient] = &[
         name: "waited_for",
         instead: "every response counts",
         replace: &[(
-            "rows.rs",
+            "scale.rs",
             "!o.is_two_sided() || o.delay() >= least[o.route as usize]",
             "!o.is_two_sided() || o.delay() < least[o.route as usize] || o.delay() >= least[o.route as usize]",
         )],

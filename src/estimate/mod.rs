@@ -22,6 +22,7 @@ mod precondition;
 mod rollup;
 mod routes;
 mod rows;
+mod scale;
 mod slews;
 mod solve;
 mod steps;

@@ -13,7 +13,7 @@ use rayon::iter::{IntoParallelIterator, ParallelIterator};
 
 use super::evidence::{Evidence, Reading, RolledUp, Side, Usual};
 use super::fit::{SPACING_S, UNKNOWNS};
-use super::rows::{EARLY, LOW_DELAY, quantile, spread};
+use super::scale::{EARLY, LOW_DELAY, quantile, spread};
 
 /// Of floored readings, which count together, so many of each window are kept, those of smallest δ.
 const FLOORED: usize = 8;

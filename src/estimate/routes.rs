@@ -9,7 +9,8 @@ use std::ops::Range;
 
 use super::detours::Detour;
 use super::evidence::Usual;
-use super::rows::{EARLY, LOW_DELAY, Observation, Scale, WHOLE_SECONDS, quantile};
+use super::rows::{Observation, WHOLE_SECONDS};
+use super::scale::{EARLY, LOW_DELAY, Scale, quantile};
 use crate::clock::Link;
 
 pub(super) struct Routes {

@@ -10,7 +10,8 @@ use rayon::iter::{IntoParallelIterator, ParallelIterator};
 
 use super::curves::{Break, Curves};
 use super::evidence::Side;
-use super::rows::{Observation, Scale};
+use super::rows::Observation;
+use super::scale::Scale;
 use super::solve::Block;
 
 /// A curve that runs faster than this, beside its own usual run, is on its way from one offset to another.
