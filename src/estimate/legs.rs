@@ -39,7 +39,7 @@ impl Over {
 }
 
 impl Apart {
-    /// Half-way to another reading of the same, by `share`.
+    /// As far towards another reading of the same as `share` says: 0 is none of the way, 1 all of it.
     pub(super) fn mixed(self, other: Self, share: f64) -> Self {
         let between = |one: f64, other: f64| (1.0 - share) * one + share * other;
         Self { offset: between(self.offset, other.offset), variance: between(self.variance, other.variance) }

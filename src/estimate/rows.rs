@@ -176,7 +176,7 @@ struct Window {
 }
 
 /// Rows of all routes for windows `width` knots wide. How sure one is goes by what its request and response took `together`
-/// only where clocks are followed already: otherwise a slew amid few calls is followed late (lab s2: p99 4.5 ms instead of 2.2).
+/// only where clocks are followed already: otherwise a slew amid few calls is followed late (lab s2).
 pub(super) fn rows(
     routes: &Routes,
     observations: &[Observation],
@@ -251,8 +251,8 @@ fn windows(
 const LENT_OVER: i64 = 3;
 
 /// Where calls are given up, what seems a quick round trip may be a slow request and a response that nobody waited for: with one
-/// in ten, what both legs took together says nothing of either. (Half of all calls given up, `given_up`: p95 7.6 ms if it did,
-/// 4.0 like this.)
+/// in ten, what both legs took together says nothing of either. (Half of all calls given up, `given_up`: p95 4.8 ms if it did,
+/// 3.1 like this.)
 const DOUBT: f64 = 10.0;
 
 /// Nor are queues quite what is thought where none is: real ones make windows seem surer than they are. (Lab s2: p95 0.95 ms

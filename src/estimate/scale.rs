@@ -27,7 +27,8 @@ impl Scale {
         (self.delay - 0.683 * self.jitter()).max(0.0)
     }
 
-    /// How unsure that is, as a deviation in ns: the delays of so many calls spread, and no queue is quite as thought.
+    /// How unsure that is, as a deviation in ns: no queue is quite as thought; a quantile of n calls has a deviation of 1.2 means
+    /// over √n, the jitter's included; and where n is so small that the least call stands for it, that is above it by up to two.
     pub(super) fn least_unsure(&self) -> f64 {
         let calls = self.calls.max(1.0);
         self.jitter() * (UNSURE.powi(2) + 1.4 / calls + 4.0 / calls.powi(2)).sqrt()
