@@ -11,6 +11,8 @@ mod even_links;
 mod fleet;
 #[path = "invariants/rolled_up.rs"]
 mod rolled_up;
+#[path = "invariants/steps.rs"]
+mod steps;
 #[path = "invariants/table.rs"]
 mod table;
 #[path = "invariants/wire.rs"]

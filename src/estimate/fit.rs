@@ -185,6 +185,7 @@ pub(super) fn fit(
         }
         work = Work::new(curves, observations.len(), &grid, evidence.rolled_up.is_some(), &routes);
         work.asymmetry = free.map_or(1.0, |free| free.asymmetry);
+        work.anchored = anchored.contains(&true);
         for pass in PASSES.iter().filter(|pass| !pass.guard) {
             work.pass(pass, &mut observations);
         }
@@ -300,6 +301,8 @@ struct Work<'a> {
     bend: f64,
     spacing_ns: f64,
     rolled_up: bool,
+    /// Where no clock is held, what pulls knots to zero tells what all are measured from.
+    anchored: bool,
     routes: &'a Routes,
 }
 
@@ -324,6 +327,7 @@ impl<'a> Work<'a> {
             bend,
             spacing_ns: grid.spacing_ns,
             rolled_up,
+            anchored: true,
             routes,
             curves,
         }
@@ -338,6 +342,7 @@ impl<'a> Work<'a> {
             asymmetry_weights: &self.asymmetry_weights,
             smoothness: &self.smoothness,
             ridge: &self.ridge,
+            knots_stay: self.anchored,
         }
     }
 
