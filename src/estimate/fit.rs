@@ -12,7 +12,7 @@ use super::routes::Routes;
 use super::rows::{AT_ONCE, Observation, observe, rows};
 use super::scale::{Scale, scales, waited_for};
 use super::solve::{Block, Rows, System};
-use super::steps;
+use super::{shifts, steps};
 use crate::clock::{ClockId, Link, LocalTime, WITHOUT_CLIENT};
 
 /// A solved model, with what it was solved from.
@@ -191,14 +191,20 @@ pub(super) fn fit(
         }
         searches += 1;
         let found = steps::find(&work.curves, &observations, &work.used, &work.scales, grid.spacing_ns);
+        if searches <= most_searches && steps::adopt(&mut breaks, &work.curves, found) {
+            continue;
+        }
+        // Rolled up, all windows are as long as a knot's stretch, and the longest would be told twice.
+        let repeats = |pass: &Pass| evidence.rolled_up.is_some() && pass.window_s > 10.0;
+        for pass in PASSES.iter().filter(|pass| pass.guard && !repeats(pass)) {
+            work.pass(pass, &mut observations);
+        }
+        // What the guard has set aside may be what tells.
+        let used = waited_for(&routes.all, &observations, &work.scales);
+        let found = shifts::find(&work.curves, &observations, &used, &work.scales, grid.spacing_ns);
         if searches > most_searches || !steps::adopt(&mut breaks, &work.curves, found) {
             break;
         }
-    }
-    // Rolled up, all windows are as long as a knot's stretch, and the longest would be told twice.
-    let repeats = |pass: &Pass| evidence.rolled_up.is_some() && pass.window_s > 10.0;
-    for pass in PASSES.iter().filter(|pass| pass.guard && !repeats(pass)) {
-        work.pass(pass, &mut observations);
     }
     let biases = work.curves.bias(0);
     let unbiased = work.system().log_odds_of_zero(&work.curves.values, biases) > NO_BIAS_ODDS;

@@ -23,6 +23,7 @@ mod rollup;
 mod routes;
 mod rows;
 mod scale;
+mod shifts;
 mod slews;
 mod solve;
 mod steps;
