@@ -199,12 +199,17 @@ pub(super) fn fit(
         for pass in PASSES.iter().filter(|pass| pass.guard && !repeats(pass)) {
             work.pass(pass, &mut observations);
         }
+        // Rolled-up readings are no calls whose mean would say anything.
+        if searches > most_searches || evidence.rolled_up.is_some() {
+            break;
+        }
         // What the guard has set aside may be what tells.
         let used = waited_for(&routes.all, &observations, &work.scales);
         let found = shifts::find(&work.curves, &observations, &used, &work.scales, grid.spacing_ns);
-        if searches > most_searches || !steps::adopt(&mut breaks, &work.curves, found) {
+        if found.is_empty() {
             break;
         }
+        steps::adopt(&mut breaks, &work.curves, found);
     }
     let biases = work.curves.bias(0);
     let unbiased = work.system().log_odds_of_zero(&work.curves.values, biases) > NO_BIAS_ODDS;
