@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::align::Alignment;
 use super::evidence::{Reading, Side};
+use super::scale::upper_median;
 
 /// A smaller step is found in the solved curves. One that moves readings by a fifth of the closest knots and more is
 /// not: a saw tooth of seconds comes out as a dozen slews (`tests/cases.rs`).
@@ -334,11 +335,6 @@ fn quick_among(of_neighbour: &[Sample], most: i64) -> impl Iterator<Item = Sampl
     (0..of_neighbour.len()).filter(move |&index| is_usual(index)).map(|index| of_neighbour[index])
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_unstable_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(0.0)
-}
-
 /// Samples without those that most of the other neighbours contradict before and after; of two, the one by which the clock
 /// is the steadier is believed. What one neighbour alone says of a clock is the neighbour's own: steps of less than a second
 /// are no jumps, but may add up to some, and by such a clock others seemed to jump to and fro (fleet `steps`, seed 513).
@@ -383,13 +379,13 @@ fn stretches(samples: &[Sample], least: f64) -> Vec<Stretch> {
         pairs.map(|(one, other)| (value(other) - value(one)) / after(one.time, other)).collect()
     };
     // A clock may lose or gain a tenth, no more.
-    let slope = median(slopes(samples, CALLS)).clamp(-0.1, 0.1);
+    let slope = upper_median(slopes(samples, CALLS)).clamp(-0.1, 0.1);
     let level = |samples: &[Sample], time: i64| {
-        median(samples.iter().map(|sample| value(sample) - slope * after(time, sample)).collect())
+        upper_median(samples.iter().map(|sample| value(sample) - slope * after(time, sample)).collect())
     };
     let changes =
         samples.windows(2).map(|pair| value(&pair[1]) - value(&pair[0]) - slope * after(pair[0].time, &pair[1]));
-    let usual = median(changes.map(f64::abs).collect());
+    let usual = upper_median(changes.map(f64::abs).collect());
     let least = least.max(OVER_USUAL * usual);
     let samples = &agreed(samples, slope, least)[..];
 
@@ -407,7 +403,7 @@ fn stretches(samples: &[Sample], least: f64) -> Vec<Stretch> {
         }
         // One call may be off for reasons of its own; a clock that jumped takes the next ones along.
         let next: Vec<f64> = samples[index..].iter().take(CALLS).map(|sample| off(sample, run)).collect();
-        let there = median(next.clone());
+        let there = upper_median(next.clone());
         let agree = next.iter().filter(|off| (*off - there).abs() < least / 2.0).count();
         if there.abs() > least && (here - there).abs() < least / 2.0 && agree >= 2 && 2 * agree > next.len() {
             runs.push(vec![*sample]);
@@ -433,8 +429,8 @@ fn stretches(samples: &[Sample], least: f64) -> Vec<Stretch> {
     let mut found: Vec<Stretch> = Vec::new();
     for (index, run) in joined.iter().enumerate() {
         let middle = run[run.len() / 2].time;
-        let own = if run.len() > 4 * CALLS { median(slopes(run, run.len() / 2)).clamp(-0.1, 0.1) } else { slope };
-        let at_middle = median(run.iter().map(|sample| value(sample) - own * after(middle, sample)).collect());
+        let own = if run.len() > 4 * CALLS { upper_median(slopes(run, run.len() / 2)).clamp(-0.1, 0.1) } else { slope };
+        let at_middle = upper_median(run.iter().map(|sample| value(sample) - own * after(middle, sample)).collect());
         let (from, base) = match index.checked_sub(1).map(|last| (&joined[last], found[last].base)) {
             None => (i64::MIN, zero.saturating_add(at_middle.round() as i64)),
             Some((last, base)) => {
@@ -448,7 +444,7 @@ fn stretches(samples: &[Sample], least: f64) -> Vec<Stretch> {
         if let Some(last) = found.last_mut() {
             last.until = from;
         }
-        let within = median(run.iter().map(|sample| sample.within as f64).collect());
+        let within = upper_median(run.iter().map(|sample| sample.within as f64).collect());
         found.push(Stretch {
             from,
             until: i64::MAX,

@@ -72,6 +72,12 @@ pub(super) fn quantile(sorted: &[f64], part: f64) -> f64 {
     }
 }
 
+/// The value that half of some lie below; of two in the middle, the larger.
+pub(super) fn upper_median(mut values: Vec<f64>) -> f64 {
+    values.sort_unstable_by(f64::total_cmp);
+    quantile(&values, 0.5)
+}
+
 /// The mean of what comes on top of the least. For an exponential tail the 10 % and the 50 % quantiles are ln(0.9/0.5) =
 /// 0.588 means apart.
 pub(super) fn spread(sorted: &[f64]) -> f64 {

@@ -7,12 +7,12 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use rayon::iter::{IntoParallelIterator, ParallelIterator};
+use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 
 use super::curves::{Break, Curves};
 use super::evidence::Side;
 use super::rows::Observation;
-use super::scale::{Scale, quantile};
+use super::scale::{Scale, quantile, upper_median};
 use super::solve::Block;
 use super::steps::RUNS_PPM;
 
@@ -94,13 +94,12 @@ pub(super) fn find(
             }
         }
     }
-    let shifts = |(clock, legs): (u32, Vec<&Leg>)| -> Vec<(u32, Shift)> {
+    let shifts = |(&clock, legs): (&u32, &Vec<&Leg>)| -> Vec<(u32, Shift)> {
         let steady =
             |shift: &Shift| is_steady(curves, clock, [shift.at - shift.reach, shift.at + shift.reach], spacing_ns);
-        shifts(&legs, clock).into_iter().filter(steady).map(|shift| (clock, shift)).collect()
+        shifts(legs, clock).into_iter().filter(steady).map(|shift| (clock, shift)).collect()
     };
-    let all: Vec<(u32, Vec<&Leg>)> = of_clock.clone().into_iter().collect();
-    let mut candidates: Vec<(u32, Shift)> = all.into_par_iter().flat_map_iter(shifts).collect();
+    let mut candidates: Vec<(u32, Shift)> = of_clock.par_iter().flat_map_iter(shifts).collect();
     candidates.sort_by(|(one, a), (other, b)| b.gain.total_cmp(&a.gain).then(one.cmp(other)));
     let mut found: Vec<(u32, Shift)> = Vec::new();
     for (clock, shift) in candidates {
@@ -171,8 +170,8 @@ fn legs(curves: &Curves, observations: &[Observation], used: &[bool], scales: &[
 impl Leg {
     fn new(client: u32, server: u32, forward: bool, mut left: Vec<(f64, f64)>, jitter: f64) -> Self {
         left.sort_unstable_by(|one, other| one.partial_cmp(other).unwrap_or(Ordering::Equal));
-        let usual = median(left.iter().map(|left| left.1).collect());
-        let spread = 1.48 * median(left.iter().map(|left| (left.1 - usual).abs()).collect());
+        let usual = upper_median(left.iter().map(|left| left.1).collect());
+        let spread = 1.48 * upper_median(left.iter().map(|left| (left.1 - usual).abs()).collect());
         let deviation = spread.max(jitter).max(1e3);
         for (_, left) in &mut left {
             *left = (*left - usual).clamp(-OUTLYING * deviation, OUTLYING * deviation);
@@ -296,17 +295,15 @@ fn suspected(legs: &[&Leg], clock: u32, at: f64, reach: f64) -> Option<f64> {
         ways[usize::from(leg.sign(clock) > 0.0)].add(size, weight);
         neighbours.entry(leg.other(clock)).or_default().add(size, weight);
     }
+    if all.weight == 0.0 {
+        return None;
+    }
     let size = all.value();
-    if all.weight == 0.0 || !ways.iter().all(|way| way.agrees(size)) {
+    if !ways.iter().all(|way| way.agrees(size)) {
         return None;
     }
     let agreed: f64 = neighbours.values().filter(|of| of.agrees(size)).map(|of| of.weight).sum();
     (agreed >= AGREED * all.weight && size.abs() * all.weight.sqrt() > SUSPECT).then_some(size)
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_unstable_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(0.0)
 }
 
 #[cfg(test)]
@@ -334,37 +331,20 @@ mod tests {
                 };
                 let at = f64::from(call) / 3.0;
                 let (forward, backward) = (leg(true, at), leg(false, at));
-                calls.push(Observation { forward, backward, ..Observation::between(&curves, route, pair, at) });
+                let call = Observation { forward, backward, ..Observation::between(&curves, route, pair, at) };
+                calls.extend([Side::Forward, Side::Backward].map(|side| Observation { side, ..call }));
             }
         }
-        for call in &mut calls {
-            call.side = Side::Forward;
-        }
-        let back = calls.iter().map(|call| Observation { side: Side::Backward, ..*call });
-        let mut calls: Vec<Observation> = calls.iter().copied().chain(back).collect();
-        calls.sort_by_key(|call| call.route);
         let scale = Scale { delay: 1e6, jitter_out: JITTER, jitter_back: JITTER, calls: 357.0 };
         find(&curves, &calls, &vec![true; calls.len()], &[scale; ROUTES.len()], 5e9)
     }
 
-    /// A clock's step of 1.2 ms.
+    /// A clock's step of 1.2 ms: what reaches it seems to take longer, and what it sends shorter.
     fn stepped(clock: u32) -> impl Fn(f64, (u32, u32), bool) -> f64 {
-        move |at, (client, server), forward| match at > 61.0 {
-            true if clock == server => {
-                if forward {
-                    1.2e6
-                } else {
-                    -1.2e6
-                }
-            }
-            true if clock == client => {
-                if forward {
-                    -1.2e6
-                } else {
-                    1.2e6
-                }
-            }
-            _ => 0.0,
+        move |at, (client, server), forward| {
+            let (sender, receiver) = if forward { (client, server) } else { (server, client) };
+            let ahead = f64::from(clock == receiver) - f64::from(clock == sender);
+            if at > 61.0 { 1.2e6 * ahead } else { 0.0 }
         }
     }
 
@@ -382,13 +362,7 @@ mod tests {
     fn delays_that_grow_one_way_or_with_one_neighbour_are_no_step() {
         assert_eq!(found(|_, _, _| 0.0), []);
         assert_eq!(found(|at, _, forward| if at > 61.0 && forward { 2e6 } else { 0.0 }), []);
-        assert_eq!(
-            found(|at, pair, forward| match forward {
-                _ if at < 61.0 || pair != (0, 1) => 0.0,
-                true => 1.2e6,
-                false => -1.2e6,
-            }),
-            []
-        );
+        let one = stepped(1);
+        assert_eq!(found(|at, pair, forward| if pair == (0, 1) { one(at, pair, forward) } else { 0.0 }), []);
     }
 }

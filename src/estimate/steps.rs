@@ -11,7 +11,7 @@ use rayon::iter::{IntoParallelIterator, ParallelIterator};
 use super::curves::{Break, Curves};
 use super::evidence::Side;
 use super::rows::Observation;
-use super::scale::Scale;
+use super::scale::{Scale, upper_median};
 use super::solve::Block;
 
 /// A curve that runs faster than this, beside its own usual run, is on its way from one offset to another.
@@ -143,18 +143,13 @@ const NEAR: f64 = 4.0;
 /// A break found within so many knots of an old one is the old one, placed better.
 const BESIDE: f64 = 1.5;
 
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_unstable_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(0.0)
-}
-
 /// Stretches where a curve is far steeper than it usually is; a clock that runs fast throughout is no usual clock.
 fn runs(curves: &Curves, clock: u32, spacing_ns: f64) -> Vec<Run> {
     let Block { start, count } = curves.blocks[clock as usize];
     let first = curves.first[clock as usize];
     let slopes: Vec<f64> =
         curves.values[start..start + count].windows(2).map(|pair| (pair[1] - pair[0]) / spacing_ns * 1e6).collect();
-    let usual = median(slopes.clone()).clamp(-RUNS_PPM, RUNS_PPM);
+    let usual = upper_median(slopes.clone()).clamp(-RUNS_PPM, RUNS_PPM);
     let mut runs: Vec<Run> = Vec::new();
     for (k, slope) in slopes.iter().enumerate() {
         if (slope - usual).abs() < RUNS_PPM {
@@ -247,7 +242,7 @@ fn place(curves: &Curves, witnesses: &[Witness], run: Run) -> Option<Break> {
     let middle = (run.from + run.to) as f64 / 2.0;
     let size = late(middle) - early(middle);
     // A change within what single delays spread over is left to the knots, but where all of them together ask for it.
-    let spread = median(near.iter().map(|witness| witness.spread).collect());
+    let spread = upper_median(near.iter().map(|witness| witness.spread).collect());
     let is_small = size.abs() < 3.0 * spread;
     let least = if is_small { spread } else { 3.0 * spread };
     if size.abs() < least {
@@ -328,7 +323,7 @@ fn level(side: &[Witness], at: f64, slope: f64) -> Option<f64> {
             .collect()
     };
     let (above, below) = (says(true), says(false));
-    (!above.is_empty() && !below.is_empty()).then(|| (median(above) + median(below)) / 2.0)
+    (!above.is_empty() && !below.is_empty()).then(|| (upper_median(above) + upper_median(below)) / 2.0)
 }
 
 /// The instant that costs least, from the sums before and after each reading.
