@@ -163,7 +163,7 @@ pub const INGREDIENTS: &[Ingredient] = &[
         name: "excess",
         instead: "a slow pair of minima as sure as a quick one",
         replace: &[("rows.rs", "apart.variance += excess * excess / 3.0;", "let _ = excess;")],
-        shown: &[of("sparse", &[P95])],
+        shown: &[of("batch", &[P95, P99]), of("sparse", &[Inverted])],
     },
     Ingredient {
         name: "both_legs",
@@ -236,6 +236,12 @@ pub const INGREDIENTS: &[Ingredient] = &[
         instead: "no search for steps: a curve runs through them",
         replace: &[("fit.rs", "const SEARCHES: usize = 8;", "const SEARCHES: usize = 0;")],
         shown: &[of("slews", &[P95, Inverted]), of("mixed", &[P99])],
+    },
+    Ingredient {
+        name: "shifts",
+        instead: "a step that single delays hide passes for drift",
+        replace: &[("shifts.rs", "const GAIN: f64 = 40.0;", "const GAIN: f64 = f64::INFINITY;")],
+        shown: &[of_eight("slow_steps", &[P95, P99]), of("far", &[P99])],
     },
     Ingredient {
         name: "beforehand",

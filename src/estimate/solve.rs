@@ -136,7 +136,7 @@ pub(super) struct System<'a> {
     /// Per unknown, the weight that pulls it to zero.
     pub(super) ridge: &'a [f64],
     /// It pulls knots to where they were instead: to zero, all knots of a clock that steps by half a second would take others
-    /// along. (Fleets `far`, seeds 401 to 410: median error 0.87 ms instead of 0.73.)
+    /// along. (Fleets `far`, seeds 401 to 410: median error 0.86 ms instead of 0.71.)
     pub(super) knots_stay: bool,
 }
 
