@@ -298,7 +298,7 @@ fn push_minima(
     apart.variance += excess * excess / 3.0;
     // The delay of a detour is no longer known to be that of a queue.
     if least.is_none() {
-        let mut together = over.together(out, back, (out + back - scale.least()).abs());
+        let mut together = over.together(out, back, out + back - scale.least());
         together.variance += scale.least_unsure().powi(2) / 12.0;
         apart = together.mixed(apart, doubt);
     }
