@@ -202,6 +202,27 @@ fn a_device_that_loses_time_has_one_slope() {
     }
 }
 
+/// Of whole milliseconds, and not at the search's knots of 5 s: where its slew ended is not told by any one call.
+#[test]
+fn a_slew_is_as_long_and_as_large_as_it_was() {
+    for seed in 1..=8 {
+        let case = case("slewed", seed, |_| ());
+        let slews: Vec<(String, f64, f64)> = batches(&case.out().join("skew/steps.parquet"))
+            .iter()
+            .flat_map(|batch| {
+                let (clocks, lasted, sizes) =
+                    (texts(batch, "clock"), ints(batch, "duration_ns"), ints(batch, "size_ns"));
+                let row = |row: usize| (clocks[row].clone(), lasted[row] as f64 / 1e9, sizes[row] as f64 / 1e6);
+                (0..batch.num_rows()).map(row).collect::<Vec<_>>()
+            })
+            .collect();
+        // With its ends where the search has them, as much as 2.6 s and 5.5 ms off.
+        let [(clock, lasted_s, size_ms)] = &slews[..] else { panic!("{}: {slews:?}", case.what) };
+        assert_eq!(clock, "svc01-1", "{}", case.what);
+        assert!((lasted_s - 300.0).abs() < 1.0 && (size_ms - 150.0).abs() < 0.5, "{}: {slews:?}", case.what);
+    }
+}
+
 /// Of calls that take 100 to 400 ms longer one way and of those that were given up meanwhile one could make a clock that steps
 /// there and back.
 #[test]

@@ -244,6 +244,12 @@ pub const INGREDIENTS: &[Ingredient] = &[
         shown: &[of_eight("slow_steps", &[P95, P99]), of("far", &[P99])],
     },
     Ingredient {
+        name: "edges",
+        instead: "slews begin and end where the search has them",
+        replace: &[("fit.rs", "work.place_ramps(&mut observations);", "let _ = Work::place_ramps;")],
+        shown: &[of("slews", &[P99, Inverted]), of_eight("slow_steps", &[P95, P99])],
+    },
+    Ingredient {
         name: "beforehand",
         instead: "the search for steps begins with none",
         replace: &[(

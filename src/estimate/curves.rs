@@ -15,17 +15,27 @@ pub(super) struct Break {
     pub(super) least: f64,
     /// Taken off the readings already, ns: the unknown is what that left.
     pub(super) jump_ns: i64,
+    pub(super) shape: Shape,
+}
+
+/// What of a break its unknown is the size of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shape {
+    Whole,
+    /// What it would have less if it began later: most where it begins, nothing from its end on.
+    Start,
+    /// What it would have less if it ended later: nothing where it begins, most just before its end.
+    End,
 }
 
 impl Break {
-    /// The share of the break's size that has come to pass at a place on the grid.
+    /// The share of the unknown that the curve has at a place on the grid.
     pub(super) fn share(&self, at: f64) -> f64 {
-        if at < self.from {
-            0.0
-        } else if at >= self.to {
-            1.0
-        } else {
-            (at - self.from) / (self.to - self.from)
+        match self.shape {
+            Shape::Whole if at >= self.to => 1.0,
+            _ if at < self.from || at >= self.to => 0.0,
+            Shape::Start => (self.to - at) / (self.to - self.from),
+            Shape::Whole | Shape::End => (at - self.from) / (self.to - self.from),
         }
     }
 }
@@ -63,6 +73,20 @@ impl Curves {
         curves.values = vec![0.0; start + breaks.len() + biases];
         curves.breaks = breaks;
         curves
+    }
+
+    /// Adds a break behind the others, as large as nothing.
+    pub(super) fn add_break(&mut self, found: Break) {
+        self.values.insert(self.bias(0), 0.0);
+        self.of_clock[found.clock as usize].push(self.breaks.len());
+        self.breaks.push(found);
+    }
+
+    /// Drops all breaks but the first so many.
+    pub(super) fn keep_breaks(&mut self, count: usize) {
+        self.values.drain(self.knots() + count..self.bias(0));
+        self.breaks.truncate(count);
+        self.of_clock.iter_mut().for_each(|of_clock| of_clock.retain(|&index| index < count));
     }
 
     /// Puts a clock's knots where a first look has them, at their places on the grid.
@@ -151,8 +175,8 @@ mod tests {
     #[test]
     fn a_curve_is_what_its_terms_add_up_to() {
         let breaks = vec![
-            Break { clock: 1, from: 4.5, to: 4.5, size: 1.0, least: 0.0, jump_ns: 0 },
-            Break { clock: 1, from: 5.0, to: 7.0, size: 1.0, least: 0.0, jump_ns: 0 },
+            Break { clock: 1, from: 4.5, to: 4.5, size: 1.0, least: 0.0, jump_ns: 0, shape: Shape::Whole },
+            Break { clock: 1, from: 5.0, to: 7.0, size: 1.0, least: 0.0, jump_ns: 0, shape: Shape::Whole },
         ];
         let mut curves = Curves::new(&[None, Some((3, 8)), Some((2, 2))], breaks, 0);
         curves.values = vec![1.0, 4.0, 9.0, 16.0, 25.0, 36.0, 7.0, 100.0, 1_000.0];

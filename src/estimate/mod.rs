@@ -9,6 +9,7 @@ mod bounds;
 mod curves;
 mod decide;
 mod detours;
+mod edges;
 mod evidence;
 mod factors;
 mod fit;

@@ -385,7 +385,7 @@ impl Observation {
 
 #[cfg(test)]
 mod tests {
-    use super::super::curves::Break;
+    use super::super::curves::{Break, Shape};
     use super::*;
 
     #[test]
@@ -408,7 +408,7 @@ mod tests {
 
     #[test]
     fn no_window_reaches_across_a_step() {
-        let step = Break { clock: 1, from: 6.0, to: 6.0, size: 1e8, least: 0.0, jump_ns: 0 };
+        let step = Break { clock: 1, from: 6.0, to: 6.0, size: 1e8, least: 0.0, jump_ns: 0, shape: Shape::Whole };
         let curves = Curves::new(&[None, Some((0, 19))], vec![step], 0);
         let calls = [5.1, 5.9, 6.1, 7.9, 8.1].map(|at| Observation::between(&curves, 0, (0, 1), at));
         let found = windows(&calls, 0..calls.len(), &[true; 5], &curves, 4.0);

@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 
-use super::curves::{Break, Curves};
+use super::curves::{Break, Curves, Shape};
 use super::evidence::Side;
 use super::rows::Observation;
 use super::scale::{Scale, quantile, upper_median};
@@ -119,6 +119,7 @@ pub(super) fn find(
         size,
         least: f64::abs(size) / 2.0,
         jump_ns: 0,
+        shape: Shape::Whole,
     };
     found.into_iter().map(as_break).collect()
 }

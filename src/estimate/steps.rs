@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
 
-use super::curves::{Break, Curves};
+use super::curves::{Break, Curves, Shape};
 use super::evidence::Side;
 use super::rows::Observation;
 use super::scale::{Scale, upper_median};
@@ -271,7 +271,7 @@ fn place(curves: &Curves, witnesses: &[Witness], run: Run) -> Option<Break> {
     if is_small && together(&early).min(together(&late)) - together(&broken) < TOGETHER {
         return None;
     }
-    let new = Break { clock: run.clock, from, to, size, least, jump_ns: 0 };
+    let new = Break { clock: run.clock, from, to, size, least, jump_ns: 0, shape: Shape::Whole };
     // What stands there gives way to what fits better. Where nothing fits yet, as a neighbour is wrong, places would take
     // turns until the search is given up.
     let displaces = |&index: &usize| curves.breaks[index].jump_ns == 0 && beside(&curves.breaks[index], &new);
@@ -387,7 +387,7 @@ mod tests {
     #[test]
     fn a_break_gives_way_only_to_what_fits_better() {
         // Soon after its step the first clock is 3 ms ahead for a moment. Without that, its step would fit worse.
-        let step = Break { clock: 1, from: 9.5, to: 9.5, size: 3e8, least: 0.0, jump_ns: 0 };
+        let step = Break { clock: 1, from: 9.5, to: 9.5, size: 3e8, least: 0.0, jump_ns: 0, shape: Shape::Whole };
         let mut curves = Curves::new(&[None, Some((0, 19)), Some((0, 19))], vec![step], 0);
         curves.values[40] = 3e8;
         curves.values[11] = 3e6;
