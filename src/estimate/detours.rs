@@ -5,7 +5,7 @@
 //! long round trips. Callers give up meanwhile, and a call that was given up has any δ: one that took longer and was given up
 //! looks like one that did not by a clock that stepped.
 
-use super::rows::Observation;
+use super::observation::Observation;
 use super::scale::{EARLY, LOW_DELAY, Scale, quantile};
 
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -18,6 +18,7 @@ mod jumps;
 mod leeway;
 mod legs;
 mod levels;
+mod observation;
 mod paths;
 mod precondition;
 mod rollup;

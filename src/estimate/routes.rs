@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use super::detours::Detour;
 use super::evidence::Usual;
-use super::rows::{Observation, WHOLE_SECONDS};
+use super::observation::{Observation, WHOLE_SECONDS};
 use super::scale::{EARLY, LOW_DELAY, Scale, quantile};
 use crate::clock::Link;
 

@@ -5,8 +5,8 @@ use rayon::iter::{IndexedParallelIterator, IntoParallelRefIterator, ParallelIter
 use super::curves::Curves;
 use super::detours;
 use super::evidence::{Side, Usual};
+use super::observation::{AT_ONCE, Observation};
 use super::routes::{GivenUp, Route, Routes};
-use super::rows::{AT_ONCE, Observation};
 
 /// What the calls of one route are like, the model taken off.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

@@ -11,7 +11,7 @@ use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 
 use super::curves::{Break, Curves, Shape};
 use super::evidence::Side;
-use super::rows::Observation;
+use super::observation::Observation;
 use super::scale::{Scale, quantile, upper_median};
 use super::solve::Block;
 use super::steps::RUNS_PPM;

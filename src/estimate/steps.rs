@@ -10,7 +10,7 @@ use rayon::iter::{IntoParallelIterator, ParallelIterator};
 
 use super::curves::{Break, Curves, Shape};
 use super::evidence::Side;
-use super::rows::Observation;
+use super::observation::Observation;
 use super::scale::{Scale, upper_median};
 use super::solve::Block;
 
