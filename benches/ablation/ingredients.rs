@@ -247,7 +247,7 @@ pub const INGREDIENTS: &[Ingredient] = &[
         name: "edges",
         instead: "slews begin and end where the search has them",
         replace: &[("fit.rs", "work.place_ramps(&mut observations);", "let _ = Work::place_ramps;")],
-        shown: &[of("slews", &[P99, Inverted]), of_eight("slow_steps", &[P95, P99])],
+        shown: &[of("slews", &[Inverted]), of_eight("slow_steps", &[P95, P99])],
     },
     Ingredient {
         name: "beforehand",

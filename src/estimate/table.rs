@@ -430,6 +430,21 @@ mod tests {
     }
 
     #[test]
+    fn beside_held_clocks_none_is_surer_than_freely() {
+        let table = |levels: [Option<f32>; 3]| Table {
+            clocks: levels
+                .iter()
+                .map(|level| level.map(|level| part(&[1.0; 3], level, 0.0)).into_iter().collect())
+                .collect(),
+            steps: vec![Vec::new(); 3],
+        };
+        let mut held = table([Some(50.0), Some(150.0), Some(70.0)]);
+        held.admit(&table([Some(100.0), Some(100.0), None]));
+        let deviations: Vec<f64> = held.clocks.iter().map(|parts| parts[0].points[1].deviation()).collect();
+        assert_eq!(deviations, [100.0, 150.0, 70.0]);
+    }
+
+    #[test]
     fn of_clocks_that_share_an_error_those_agree_that_no_two_are_apart() {
         // All are unsure by 100; from one another, by 2 or less. The first is the reference, and in the way of nobody.
         let clocks = [
