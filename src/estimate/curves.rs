@@ -21,6 +21,7 @@ pub(super) struct Break {
 /// What of a break its unknown is the size of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Shape {
+    /// The break itself.
     Whole,
     /// What it would have less if it began later: most where it begins, nothing from its end on.
     Start,

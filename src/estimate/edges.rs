@@ -17,7 +17,8 @@ pub(super) fn add(curves: &mut Curves) -> bool {
     let ramps = ramps(curves);
     for &ramp in &ramps {
         let found = curves.breaks[ramp];
-        let size = (per_knot(curves, ramp) * FURTHEST).abs().max(f64::MIN_POSITIVE.sqrt());
+        // One over its square is finite.
+        let size = (per_knot(curves, ramp) * FURTHEST).abs().max(1.0);
         [Shape::Start, Shape::End].into_iter().for_each(|shape| curves.add_break(Break { shape, size, ..found }));
     }
     !ramps.is_empty()

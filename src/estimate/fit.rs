@@ -89,7 +89,7 @@ const PASSES: [Pass; 6] = [
     Pass { window_s: 40.0, guard: true, robust: true },
 ];
 
-const LAST: &Pass = &PASSES[5];
+const LAST: &Pass = &PASSES[PASSES.len() - 1];
 
 /// Windows that tell when a ramp begins. (Of 40 s, the slew of 80 s in lab s2 begins 3 s early at one placing, at the next not.)
 const PLACING: &Pass = &PASSES[3];
