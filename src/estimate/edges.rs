@@ -28,6 +28,7 @@ pub(super) fn add(curves: &mut Curves) -> bool {
 pub(super) fn settle(curves: &mut Curves) -> f64 {
     let (ramps, knots) = (ramps(curves), curves.knots());
     let mut furthest: f64 = 0.0;
+    // Behind all breaks, in order of the ramps: where each begins and where it ends.
     for (ramp, start) in ramps.into_iter().zip((whole(curves)..).step_by(2)) {
         let per_knot = per_knot(curves, ramp);
         // The unknown is what the curve would have to lose at that end.
@@ -71,7 +72,7 @@ fn per_knot(curves: &Curves, ramp: usize) -> f64 {
 mod tests {
     use super::*;
 
-    /// A clock of 21 knots with a step and a ramp of 8 ms, and another clock's bias behind them.
+    /// A clock of 21 knots with a step and a ramp of 8 ms, and a kind of call's bias behind them.
     fn curves(from: f64, to: f64) -> Curves {
         let step = Break { clock: 0, from: 3.0, to: 3.0, size: 1e6, least: 0.0, jump_ns: 0, shape: Shape::Whole };
         let mut curves = Curves::new(&[Some((0, 20))], vec![step, Break { from, to, ..step }], 1);
