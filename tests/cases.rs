@@ -38,6 +38,17 @@ fn case(name: &str, seed: u64, about: impl FnOnce(&mut Scenario)) -> Case {
     Case { folder, outcome, what: format!("{name}, seed {seed}") }
 }
 
+/// A row of `skew/steps.parquet`.
+#[derive(Debug)]
+struct Told {
+    clock: String,
+    is_slew: bool,
+    /// After the start.
+    at_s: f64,
+    lasted_s: f64,
+    size_ns: i64,
+}
+
 impl Case {
     fn out(&self) -> std::path::PathBuf {
         self.folder.path().join("out")
@@ -51,21 +62,29 @@ impl Case {
         self.outcome.clocks.iter().find(|row| row.clock == name).unwrap_or_else(|| panic!("no clock {name}"))
     }
 
-    /// Seconds after the start, and size in ns, of a clock's steps; and how many slews are told of it.
-    fn steps(&self, clock: &str) -> (Vec<(f64, i64)>, usize) {
-        let (mut steps, mut slews) = (Vec::new(), 0);
+    /// Every step and slew that is told.
+    fn told(&self) -> Vec<Told> {
+        let mut told = Vec::new();
         for batch in batches(&self.out().join("skew/steps.parquet")) {
             let (clocks, kinds) = (texts(&batch, "clock"), texts(&batch, "kind"));
-            let (times, sizes) = (ints(&batch, "time_unix_nano"), ints(&batch, "size_ns"));
-            for row in (0..batch.num_rows()).filter(|&row| clocks[row] == clock) {
-                if kinds[row] == "step" {
-                    steps.push(((times[row] - Scenario::default().start_unix_nano) as f64 / 1e9, sizes[row]));
-                } else {
-                    slews += 1;
-                }
-            }
+            let [times, lasted, sizes] =
+                ["time_unix_nano", "duration_ns", "size_ns"].map(|column| ints(&batch, column));
+            told.extend((0..batch.num_rows()).map(|row| Told {
+                clock: clocks[row].clone(),
+                is_slew: kinds[row] == "slew",
+                at_s: (times[row] - Scenario::default().start_unix_nano) as f64 / 1e9,
+                lasted_s: lasted[row] as f64 / 1e9,
+                size_ns: sizes[row],
+            }));
         }
-        (steps, slews)
+        told
+    }
+
+    /// Seconds after the start, and size in ns, of a clock's steps; and how many slews are told of it.
+    fn steps(&self, clock: &str) -> (Vec<(f64, i64)>, usize) {
+        let (slews, steps): (Vec<Told>, Vec<Told>) =
+            self.told().into_iter().filter(|told| told.clock == clock).partition(|told| told.is_slew);
+        (steps.into_iter().map(|step| (step.at_s, step.size_ns)).collect(), slews.len())
     }
 
     /// The steps of `svc01-1` are these, to `within_s` and `within_ms`, and no more slews than so many are told.
@@ -207,19 +226,14 @@ fn a_device_that_loses_time_has_one_slope() {
 fn a_slew_is_as_long_and_as_large_as_it_was() {
     for seed in 1..=8 {
         let case = case("slewed", seed, |_| ());
-        let slews: Vec<(String, f64, f64)> = batches(&case.out().join("skew/steps.parquet"))
-            .iter()
-            .flat_map(|batch| {
-                let (clocks, lasted, sizes) =
-                    (texts(batch, "clock"), ints(batch, "duration_ns"), ints(batch, "size_ns"));
-                let row = |row: usize| (clocks[row].clone(), lasted[row] as f64 / 1e9, sizes[row] as f64 / 1e6);
-                (0..batch.num_rows()).map(row).collect::<Vec<_>>()
-            })
-            .collect();
+        let told = case.told();
         // With its ends where the search has them, as much as 2.6 s and 5.5 ms off.
-        let [(clock, lasted_s, size_ms)] = &slews[..] else { panic!("{}: {slews:?}", case.what) };
+        let [Told { clock, is_slew: true, lasted_s, size_ns, .. }] = &told[..] else {
+            panic!("{}: {told:?}", case.what)
+        };
         assert_eq!(clock, "svc01-1", "{}", case.what);
-        assert!((lasted_s - 300.0).abs() < 1.0 && (size_ms - 150.0).abs() < 0.5, "{}: {slews:?}", case.what);
+        let size_ms = *size_ns as f64 / 1e6;
+        assert!((lasted_s - 300.0).abs() < 1.0 && (size_ms - 150.0).abs() < 0.5, "{}: {told:?}", case.what);
     }
 }
 
