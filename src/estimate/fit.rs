@@ -92,7 +92,7 @@ const PASSES: [Pass; 6] = [
 const LAST: &Pass = &PASSES[PASSES.len() - 1];
 
 /// Windows shorter than most slews, though by those of 40 s the slew of lab s2 begins only 0.7 s later, and p95 is 0.70 ms
-/// instead of 0.73.
+/// instead of 0.73 (`tests/lab.rs`).
 const PLACING: &Pass = &PASSES[3];
 
 /// Placings at the most, and by how many knots the ends of ramps may still move at the last one.

@@ -27,8 +27,8 @@ impl Over {
     /// far more than others. (Moments of a truncated exponential distribution.)
     ///
     /// Where they took less than the least is thought to be, neither met a queue, however unsure that least is. (A clock of the
-    /// real traces `nezha` (`tests/real.rs`) is steady, then slews by −15 ppm: +0.6 and −13.6 ppm like this. Were the difference taken for a queue,
-    /// −2.5 and −12.5; were it what the least is unsure by, −4.5 and −10.1.)
+    /// real traces `nezha` (`tests/real.rs`) is steady, then slews by −15 ppm: +0.6 and −13.6 ppm like this. Were the
+    /// difference taken for a queue, −2.5 and −12.5; were it what the least is unsure by, −4.5 and −10.1.)
     pub(super) fn together(self, out: f64, back: f64, beyond: f64) -> Apart {
         if beyond < 0.0 {
             return Apart { offset: (out - back) / 2.0, variance: 0.0 };
