@@ -97,6 +97,12 @@ impl Curves {
         (0..count).for_each(|k| self.values[start + k] = value((first + k) as f64));
     }
 
+    /// Where a clock's knots stand.
+    pub(super) fn places(&self, clock: usize) -> impl Iterator<Item = f64> + use<> {
+        let first = self.first[clock];
+        (first..first + self.blocks[clock].count).map(|knot| knot as f64)
+    }
+
     /// Where the breaks' unknowns begin.
     pub(super) fn knots(&self) -> usize {
         self.values.len() - self.breaks.len() - self.biases

@@ -53,7 +53,7 @@ pub(super) fn decide(
     let reference = settings.reference.map(|ClockId(clock)| clock as usize);
     let tied = tied(&free, clocks);
     let movable: Vec<bool> = (0..clocks).map(|clock| tied[clock] && reference != Some(clock)).collect();
-    let free_table = Table::of(&free, settings.reference);
+    let free_table = Table::of(&free);
     let wrong = |clock: &usize| free_table.clocks[*clock].iter().any(|part| part.ratio() > BEYOND_DOUBT);
     let movable_clocks = || (0..clocks).filter(|&clock| movable[clock]);
     let well_kept = 2 * movable_clocks().filter(wrong).count() <= movable_clocks().count();
@@ -82,8 +82,7 @@ pub(super) fn decide(
             // Those that were neither taken for right nor for wrong may have changed alone.
             if solved.is_none() || held != held_last {
                 let fit = fit(evidence, spans, settings.reference, &held, Some((&free, levels.as_ref())));
-                let first = held.iter().position(|held| *held).map(|clock| ClockId(clock as u32));
-                table = Table::of(&fit, settings.reference.or(first));
+                table = Table::of(&fit);
                 solved = Some(fit);
             }
         } else {
@@ -218,8 +217,8 @@ fn zero(fit: &Fit) -> Segment {
 }
 
 /// Clocks to let go: held at zero, they leave calls of a link with a negative delay that moving both its ends would
-/// remove; and either the calls were in order as recorded, or the two clocks are surely apart. Of two held ends the one
-/// that is more surely off goes first.
+/// remove; and either the calls were in order as recorded, or the two clocks are surely not as far apart as they are held.
+/// Of two held ends the one that is more surely off goes first.
 fn out_of_order(free: &Fit, free_table: &Table, table: &Table, moved: &[bool], movable: &[bool]) -> Vec<usize> {
     let held = |clock: u32| movable[clock as usize] && !moved[clock as usize];
     let now = |clock: u32, place: f64| if moved[clock as usize] { table.at(clock, place) } else { 0.0 };
@@ -240,7 +239,7 @@ fn out_of_order(free: &Fit, free_table: &Table, table: &Table, moved: &[bool], m
         let violated = delay(&now) < -tolerance
             && delay(&|clock, place| free_table.at(clock, place)) >= -tolerance
             && (delay(&|_, _| 0.0) >= -tolerance
-                || free_table.apart((o.client, o.sent), (o.server, o.received)) > DEVIATIONS);
+                || free_table.contradicts((o.client, o.sent), (o.server, o.received), now) > DEVIATIONS);
         if violated {
             in_vain.insert(o.link);
         }

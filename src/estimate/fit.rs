@@ -5,6 +5,7 @@ use rayon::iter::{IndexedParallelIterator, IntoParallelRefIterator, IntoParallel
 use super::align::{Alignment, align};
 use super::curves::{Break, Curves, Shape};
 use super::evidence::{Evidence, Reading, RolledUp, Side};
+use super::gauge::Gauge;
 use super::jumps;
 use super::levels::{Level, Levels, median};
 use super::observation::{AT_ONCE, Observation, observe};
@@ -183,6 +184,7 @@ pub(super) fn fit(
     routes.sort(&mut observations);
 
     // Steps first: those that calls show, and breaks that a freely bending solve asks for, until it asks for no more.
+    let gauge = Gauge::new(&alignment, &anchored);
     let mut breaks = beforehand(&alignment, &grid, evidence, &anchored, free);
     let mut work;
     let most_searches = if evidence.rolled_up.is_some() { FEW_SEARCHES } else { SEARCHES };
@@ -194,9 +196,8 @@ pub(super) fn fit(
         for (clock, stretches) in (0..).zip(&alignment.stretches) {
             curves.begin(clock, |place| jumps::over_base(stretches, grid.time(place)));
         }
-        work = Work::new(curves, observations.len(), &grid, evidence.rolled_up.is_some(), &routes);
+        work = Work::new(curves, observations.len(), &grid, evidence.rolled_up.is_some(), &routes, &gauge);
         work.asymmetry = free.map_or(1.0, |free| free.asymmetry);
-        work.anchored = anchored.contains(&true);
         for pass in PASSES.iter().filter(|pass| !pass.guard) {
             work.pass(pass, &mut observations);
         }
@@ -236,7 +237,7 @@ pub(super) fn fit(
     if unbiased || free.is_none() {
         work.pass(LAST, &mut observations);
     }
-    let errors = work.system().errors(draws(&work.curves, evidence.rolled_up.is_some()));
+    let errors = work.errors();
     let drawn = match (free, levels.flatten()) {
         (Some(free), Some(levels)) => work.drawn(levels, free, (&alignment, &grid), &errors),
         _ => Vec::new(),
@@ -334,13 +335,19 @@ struct Work<'a> {
     bend: f64,
     spacing_ns: f64,
     rolled_up: bool,
-    /// Where no clock is held, what pulls knots to zero tells what all are measured from.
-    anchored: bool,
     routes: &'a Routes,
+    gauge: &'a Gauge<'a>,
 }
 
 impl<'a> Work<'a> {
-    fn new(curves: Curves, observations: usize, grid: &Grid, rolled_up: bool, routes: &'a Routes) -> Self {
+    fn new(
+        curves: Curves,
+        observations: usize,
+        grid: &Grid,
+        rolled_up: bool,
+        routes: &'a Routes,
+        gauge: &'a Gauge<'a>,
+    ) -> Self {
         let bend = WANDER * (grid.spacing_ns / 10e9).sqrt() * grid.spacing_ns;
         let mut work = Self {
             used: vec![true; observations],
@@ -355,8 +362,8 @@ impl<'a> Work<'a> {
             bend,
             spacing_ns: grid.spacing_ns,
             rolled_up,
-            anchored: true,
             routes,
+            gauge,
             curves,
         };
         work.hold();
@@ -401,7 +408,6 @@ impl<'a> Work<'a> {
             asymmetry_weights: &self.asymmetry_weights,
             smoothness: &self.smoothness,
             ridge: &self.ridge,
-            knots_stay: self.anchored,
         }
     }
 
@@ -438,7 +444,21 @@ impl<'a> Work<'a> {
             right[start..start + count].fill(-pull * level.offset);
             self.ridge[start..start + count].iter_mut().for_each(|ridge| *ridge += pull);
         }
-        self.system().change(&right, FINE)
+        self.gauged(&self.system().change(&right, FINE))
+    }
+
+    /// Errors that the curves' values may have. What a whole group does together is none.
+    fn errors(&self) -> Vec<Vec<f64>> {
+        let drawn = self.system().errors(draws(&self.curves, self.rolled_up));
+        drawn.iter().map(|error| self.gauged(error)).collect()
+    }
+
+    /// A change of the curves' values, less what a group does together.
+    fn gauged(&self, change: &[f64]) -> Vec<f64> {
+        let mut changed: Vec<f64> =
+            self.curves.values.iter().zip(change).map(|(value, change)| value + change).collect();
+        self.gauge.apply(&self.curves, &mut changed);
+        changed.iter().zip(&self.curves.values).map(|(changed, value)| changed - value).collect()
     }
 
     /// How asymmetric routes are: the variance at which what the cycles show of them is likeliest, by as many of them as
@@ -498,6 +518,7 @@ impl<'a> Work<'a> {
             }
             let mut values = self.curves.values.clone();
             iterations = self.system().solve(&preconditioner, &mut values, if round < ROUNDS { ROUGH } else { FINE });
+            self.gauge.apply(&self.curves, &mut values);
             self.curves.values = values;
             self.asymmetries = self.system().asymmetries(&self.curves.values, self.routes.all.len());
             if pass.robust {

@@ -14,6 +14,7 @@ mod evidence;
 mod factors;
 mod fit;
 mod floored;
+mod gauge;
 mod jumps;
 mod leeway;
 mod legs;

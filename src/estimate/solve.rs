@@ -133,11 +133,9 @@ pub(super) struct System<'a> {
     pub(super) asymmetry_weights: &'a [f64],
     /// Per unknown, the weight of the second difference centred on it (0 at the ends of a block).
     pub(super) smoothness: &'a [f64],
-    /// Per unknown, the weight that pulls it to zero.
+    /// Per unknown, the weight that pulls it to zero, and a knot to where it was: to zero, all knots of a clock that steps by
+    /// half a second would take others along. (Fleets `far`, seeds 401 to 410: median error 0.86 ms instead of 0.71.)
     pub(super) ridge: &'a [f64],
-    /// It pulls knots to where they were instead: to zero, all knots of a clock that steps by half a second would take others
-    /// along. (Fleets `far`, seeds 401 to 410: median error 0.86 ms instead of 0.71.)
-    pub(super) knots_stay: bool,
 }
 
 impl System<'_> {
@@ -146,10 +144,8 @@ impl System<'_> {
     pub(super) fn solve(&self, preconditioner: &Preconditioner, v: &mut [f64], tolerance: f64) -> usize {
         let mut lanes: Vec<Lanes<1>> = v.iter().map(|&v| [v]).collect();
         let mut right = self.right_side();
-        if self.knots_stay {
-            for k in self.blocks.iter().flat_map(|block| block.start..block.start + block.count) {
-                right[k][0] += self.ridge[k] * v[k];
-            }
+        for k in self.blocks.iter().flat_map(|block| block.start..block.start + block.count) {
+            right[k][0] += self.ridge[k] * v[k];
         }
         let iterations = self.solve_for(&right, preconditioner, &mut lanes, tolerance);
         v.iter_mut().zip(lanes).for_each(|(v, [lane])| *v = lane);
@@ -416,7 +412,6 @@ mod tests {
             asymmetry_weights: &[0.1, 0.2],
             smoothness: &[0.0, 0.3, 0.0, 0.0, 0.7, 0.0, 0.0],
             ridge: &[0.01; UNKNOWNS],
-            knots_stay: false,
         })
     }
 
@@ -451,16 +446,15 @@ mod tests {
     }
 
     #[test]
-    fn where_knots_stay_a_solution_is_one_from_itself_on() {
+    fn knots_stay_where_a_solution_has_them() {
         with(|system| {
             // As if knots were held by rows and bends alone.
-            let system = System { knots_stay: true, ..*system };
-            let preconditioner = Preconditioner::new(&system);
+            let preconditioner = Preconditioner::new(system);
             let mut v = vec![1e4; UNKNOWNS];
             (0..200).for_each(|_| _ = system.solve(&preconditioner, &mut v, 1e-12));
             let mut product = vec![[0.0]; UNKNOWNS];
             let lanes: Vec<Lanes<1>> = v.iter().map(|&v| [v]).collect();
-            System { ridge: &[0.0; UNKNOWNS], ..system }.apply(&lanes, &mut product);
+            System { ridge: &[0.0; UNKNOWNS], ..*system }.apply(&lanes, &mut product);
             for (k, ([product], [right])) in product.iter().zip(system.right_side()).enumerate().take(6) {
                 assert!((product - right).abs() < 1e-6, "knot {k}: {product} is not {right}");
             }
@@ -489,7 +483,6 @@ mod tests {
             asymmetry_weights: &vec![1e3; clocks],
             smoothness: &vec![0.0; 2 * clocks],
             ridge: &vec![1e-12; 2 * clocks],
-            knots_stay: false,
         };
         let mut v = vec![0.0; 2 * clocks];
         let iterations = system.solve(&Preconditioner::new(&system), &mut v, 1e-9);
@@ -522,7 +515,6 @@ mod tests {
                 asymmetry_weights: &[1e-10],
                 smoothness: &vec![1e-7; unknowns],
                 ridge: &vec![1e-18; unknowns],
-                knots_stay: false,
             };
             system.solve(&Preconditioner::new(&system), &mut vec![0.0; unknowns], 1e-7)
         };
@@ -551,7 +543,6 @@ mod tests {
                 asymmetry_weights: &vec![1e-12; clocks * links],
                 smoothness: &vec![1e-7; clocks * count],
                 ridge: &vec![1e-18; clocks * count],
-                knots_stay: false,
             };
             system.solve(&Preconditioner::new(&system), &mut vec![0.0; clocks * count], 1e-7)
         };
@@ -624,7 +615,6 @@ mod tests {
             asymmetry_weights: &[1e12],
             smoothness: &[0.0],
             ridge: &[0.25],
-            knots_stay: false,
         };
         let density = |variance: f64, at: f64| (-at * at / (2.0 * variance)).exp() / variance.sqrt();
         let expected = (density(0.8, 2.4) / density(4.0, 0.0)).ln();

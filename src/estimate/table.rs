@@ -1,12 +1,12 @@
-//! A solved fit, tabulated: every clock's total offset and deviation at its knots, per segment, with the gauge applied.
+//! A solved fit, tabulated: every clock's total offset and deviation at its knots, per segment.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::curves::Break;
 use super::fit::Fit;
-use super::levels::{Level, Levels, median};
+use super::levels::{Level, Levels};
 use super::slews::{Slew, slews};
-use crate::clock::{ClockId, Knot, LocalTime, ReferenceTime, Segment, Step, StepKind};
+use crate::clock::{Knot, LocalTime, ReferenceTime, Segment, Step, StepKind};
 
 /// Of a normal distribution, 95 % lie within this many deviations.
 pub(super) const OF_95: f64 = 1.96;
@@ -74,25 +74,11 @@ pub(super) struct Table {
 }
 
 impl Table {
-    /// With `pinned`, that clock's group has its gauge already; every other group is centred.
-    pub(super) fn of(fit: &Fit, pinned: Option<ClockId>) -> Self {
+    pub(super) fn of(fit: &Fit) -> Self {
         let clocks = fit.curves.blocks.len();
         let clocks: Vec<Vec<Part>> = (0..clocks).map(|clock| parts(fit, clock)).collect();
         let steps = clocks.iter().enumerate().map(|(clock, parts)| jumps(fit, clock, parts)).collect();
-        let mut table = Self { clocks, steps };
-        let pinned_group = pinned.map(|ClockId(clock)| fit.alignment.groups[clock as usize]);
-        let mut groups: Vec<u32> = fit.alignment.groups.clone();
-        groups.sort_unstable();
-        groups.dedup();
-        for group in groups.into_iter().filter(|group| Some(*group) != pinned_group) {
-            let members: Vec<usize> = (0..table.clocks.len())
-                .filter(|&clock| fit.alignment.groups[clock] == group && !table.clocks[clock].is_empty())
-                .collect();
-            if members.len() > 1 {
-                table.centre(&members);
-            }
-        }
-        table
+        Self { clocks, steps }
     }
 
     /// A clock's total offset at a place, ns.
@@ -159,14 +145,20 @@ impl Table {
     }
 
     /// How far apart two clocks are, in deviations of that distance: it may be sure where neither clock is.
-    pub(super) fn apart(&self, one: (u32, f64), other: (u32, f64)) -> f64 {
+    fn apart(&self, one: (u32, f64), other: (u32, f64)) -> f64 {
+        self.contradicts(one, other, |_, _| 0.0)
+    }
+
+    /// How far two clocks are from being as far apart as other `offset`s have them, in deviations of that distance.
+    pub(super) fn contradicts(&self, one: (u32, f64), other: (u32, f64), offset: impl Fn(u32, f64) -> f64) -> f64 {
         let error = |point: Option<&Point>, draw: usize| {
             point.and_then(|point| point.errors.get(draw)).map_or(0.0, |&error| f64::from(error))
         };
         let points = [self.last_before(one.0, one.1), self.last_before(other.0, other.1)];
         let draws = points.iter().flatten().map(|point| point.errors.len()).max().unwrap_or(0);
         let square: f64 = (0..draws).map(|draw| (error(points[0], draw) - error(points[1], draw)).powi(2)).sum();
-        let distance = (self.at(one.0, one.1) - self.at(other.0, other.1)).abs();
+        let beyond = |(clock, place): (u32, f64)| self.at(clock, place) - offset(clock, place);
+        let distance = (beyond(one) - beyond(other)).abs();
         if square > 0.0 { distance / (square / draws as f64).sqrt() } else { f64::INFINITY }
     }
 
@@ -207,45 +199,6 @@ impl Table {
         self.apart((one as u32, place), (other as u32, place))
     }
 
-    /// Shifts a group without a reference so that the medians over its clocks of the mean offset and of the mean
-    /// frequency error are zero, steps counting once; what the group does together cannot be seen (ESTIMATOR.md,
-    /// fact 11). The same is done to every draw: what the whole group does together is no error.
-    fn centre(&mut self, members: &[usize]) {
-        let middles = members.iter().filter_map(|&clock| {
-            let parts = &self.clocks[clock];
-            Some((parts.first()?.points.first()?.place + parts.last()?.points.last()?.place) / 2.0)
-        });
-        let middle = middles.sum::<f64>() / members.len() as f64;
-        let draws = self.clocks[members[0]][0].points[0].errors.len();
-        let (shift, rate) = self.gauge(members, middle, |point| point.offset);
-        for draw in 0..draws {
-            let (drawn, rated) = self.gauge(members, middle, |point| point.offset + f64::from(point.errors[draw]));
-            for point in self.points_of(members) {
-                point.errors[draw] -= (drawn - shift + (rated - rate) * (point.place - middle)) as f32;
-            }
-        }
-        for point in self.points_of(members) {
-            point.offset -= shift + rate * (point.place - middle);
-        }
-    }
-
-    fn points_of<'a>(&'a mut self, members: &'a [usize]) -> impl Iterator<Item = &'a mut Point> {
-        // In order, as they were found.
-        let chosen = |(clock, parts)| members.binary_search(&clock).is_ok().then_some(parts);
-        self.clocks.iter_mut().enumerate().filter_map(chosen).flatten().flat_map(|part: &mut Part| &mut part.points)
-    }
-
-    /// What a group does together: its offset at `middle`, and how much that grows per knot of the grid.
-    fn gauge(&self, members: &[usize], middle: f64, value: impl Fn(&Point) -> f64) -> (f64, f64) {
-        let rate = median(members.iter().map(|&clock| slope(&self.clocks[clock], &value)).collect());
-        let mean = |&clock: &usize| {
-            let points = || self.clocks[clock].iter().flat_map(|part| &part.points);
-            let sum: f64 = points().map(|point| value(point) - rate * (point.place - middle)).sum();
-            sum / points().count().max(1) as f64
-        };
-        (median(members.iter().map(mean).collect()), rate)
-    }
-
     /// A clock's segments; `exchanges` are places of its exchanges, sorted, each with how many there were until then.
     pub(super) fn segments(&self, clock: usize, exchanges: &[(f64, u64)]) -> Vec<Segment> {
         let parts = &self.clocks[clock];
@@ -275,18 +228,6 @@ fn level(parts: &[Part]) -> Level {
         offset: points().map(|point| point.offset).sum::<f64>() / count,
         variance: (0..draws).map(of_draw).sum::<f64>() / draws.max(1) as f64,
     }
-}
-
-/// Mean slope of a clock, in ns per knot of the grid, steps left out.
-fn slope(parts: &[Part], value: impl Fn(&Point) -> f64) -> f64 {
-    let (mut rise, mut run) = (0.0, 0.0);
-    for part in parts {
-        if let (Some(first), Some(last)) = (part.points.first(), part.points.last()) {
-            rise += value(last) - value(first);
-            run += last.place - first.place;
-        }
-    }
-    if run > 0.0 { rise / run } else { 0.0 }
 }
 
 fn knots(points: &[Point], exchanges: &[(f64, u64)]) -> Vec<Knot> {
