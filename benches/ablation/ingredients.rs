@@ -311,21 +311,21 @@ pub const INGREDIENTS: &[Ingredient] = &[
         shown: &[of_eight("edge", &[P95])],
     },
     Ingredient {
-        name: "mostly_taken",
-        instead: "a correction that holding others mostly took away is made all the same",
-        replace: &[("decide.rs", "&& !table.is_mostly_taken(clock, &free_table);", ";")],
-        shown: &[of_eight("uneven", &[P95, P99])],
+        name: "judged",
+        instead: "whether a correction is large is asked before it is drawn towards zero",
+        replace: &[("decide.rs", "large = drawn.clocks", "large = table.clocks")],
+        shown: &[of("uneven", &[P95, P99])],
     },
     Ingredient {
         name: "admit",
         instead: "intervals as if the clocks that hold others were known to be right",
-        replace: &[("decide.rs", "table.admit(&free_table);", "let _ = Table::admit;")],
+        replace: &[("decide.rs", "drawn.admit(&free_table);", "let _ = Table::admit;")],
         shown: &[of("ntp", &[Missed]), of("const", &[Missed])],
     },
     Ingredient {
         name: "levels",
         instead: "levels in well-kept fleets are not drawn towards zero",
-        replace: &[("decide.rs", "    table.draw(&solved);\n", "    let _ = Table::draw;\n")],
+        replace: &[("decide.rs", "|fit| drawn.draw(fit)", "|_| _ = Table::draw")],
         shown: &[of("uneven", &[P95, P99])],
     },
     Ingredient {

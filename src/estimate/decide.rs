@@ -35,7 +35,7 @@ pub struct LinkEstimate {
 }
 
 /// In a well-kept fleet a correction must be larger than this many of its deviations, and once others are held, larger
-/// than its 95 %, as it must be elsewhere. At 2, two of ten perfect fleets are moved for nothing;
+/// than its 95 % when it is drawn towards zero. At 2, two of ten perfect fleets are moved for nothing;
 /// at 2.5 none, and of ten fleets kept by NTP nine come out no worse than they went in; at 3, more is left as it was
 /// (fleet `const`, seed 1: p95 273 µs instead of 158).
 const DEVIATIONS: f64 = 2.5;
@@ -76,6 +76,9 @@ pub(super) fn decide(
     let mut solved = None;
     let mut held_last = Vec::new();
     let mut table = free_table.clone();
+    // With levels drawn towards zero, as clocks that are moved come out.
+    let mut drawn = free_table.clone();
+    let mut large = Vec::new();
     for solves in 1..=SOLVES {
         let held: Vec<bool> = (0..clocks).map(|clock| movable[clock] && !moved[clock] && right[clock]).collect();
         if held.contains(&true) || well_kept {
@@ -90,17 +93,18 @@ pub(super) fn decide(
             solved = None;
         }
         held_last = held;
+        drawn = table.clone();
+        solved.iter().for_each(|fit| drawn.draw(fit));
+        let is_large = |part: &Part| size(part) > OF_95;
+        large = drawn.clocks.iter().map(|parts| parts.iter().map(is_large).collect::<Vec<_>>()).collect();
         let mut next = moved.clone();
         for clock in (0..clocks).filter(|&clock| moved[clock] && !released[clock]) {
-            next[clock] =
-                table.clocks[clock].iter().any(|part| size(part) > OF_95) && !table.is_mostly_taken(clock, &free_table);
+            next[clock] = large[clock].contains(&true);
         }
         // One that was neither taken for right nor for wrong is seen more clearly beside those that are right.
         for clock in (0..clocks).filter(|&clock| movable[clock] && !moved[clock] && !right[clock]) {
             next[clock] = table.clocks[clock].iter().any(|part| size(part) > least);
         }
-        let mut drawn = table.clone();
-        solved.iter().for_each(|fit| drawn.draw(fit));
         for clock in out_of_order(&free, &free_table, &drawn, &moved, &movable) {
             next[clock] = true;
             released[clock] = true;
@@ -111,14 +115,11 @@ pub(super) fn decide(
         moved = next;
     }
     let solved = solved.unwrap_or(free);
-    let large = |part: &Part| size(part) > OF_95;
-    let decided: Vec<Vec<bool>> = table.clocks.iter().map(|parts| parts.iter().map(large).collect()).collect();
-    table.admit(&free_table);
-    table.draw(&solved);
+    drawn.admit(&free_table);
     let witnesses = Witnesses::of(&solved, clocks);
     let models = (0..clocks)
         .map(|clock| {
-            let table = if moved[clock] { &table } else { &free_table };
+            let table = if moved[clock] { &drawn } else { &free_table };
             let mut segments = table.segments(clock, &witnesses.exchanges[clock]);
             let largest = segments.iter().flat_map(|s| &s.knots).map(|knot| knot.offset_ns.abs()).max().unwrap_or(0);
             let capped = moved[clock] && settings.max_correction_ns.is_some_and(|most| largest > most);
@@ -129,7 +130,7 @@ pub(super) fn decide(
                 (.., true) => ClockState::Corrected,
                 (.., false) => ClockState::WithinUncertainty,
             };
-            for (segment, large) in segments.iter_mut().zip(&decided[clock]) {
+            for (segment, large) in segments.iter_mut().zip(&large[clock]) {
                 segment.moved = state == ClockState::Corrected && (*large || released[clock]);
             }
             if state == ClockState::NoEvidence {

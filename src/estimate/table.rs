@@ -125,14 +125,6 @@ impl Table {
         }
     }
 
-    /// Whether holding other clocks at zero took most of a clock's correction away: it was for the most part theirs.
-    pub(super) fn is_mostly_taken(&self, clock: usize, free: &Self) -> bool {
-        let points = || self.clocks[clock].iter().flat_map(|part| &part.points);
-        let left: f64 = points().map(|point| point.offset.abs()).sum();
-        let taken: f64 = points().map(|point| (point.offset - free.at(clock as u32, point.place)).abs()).sum();
-        taken > left
-    }
-
     fn deviation_at(&self, clock: usize, place: f64) -> f64 {
         self.last_before(clock as u32, place).map_or(0.0, Point::deviation)
     }
