@@ -314,7 +314,7 @@ pub const INGREDIENTS: &[Ingredient] = &[
         name: "judged",
         instead: "whether a correction is large is asked before it is drawn towards zero",
         replace: &[("decide.rs", "large = drawn.clocks", "large = table.clocks")],
-        shown: &[of("uneven", &[P95, P99])],
+        shown: &[of_eight("uneven", &[P95, P99])],
     },
     Ingredient {
         name: "admit",
@@ -326,7 +326,7 @@ pub const INGREDIENTS: &[Ingredient] = &[
         name: "levels",
         instead: "levels in well-kept fleets are not drawn towards zero",
         replace: &[("decide.rs", "|fit| drawn.draw(fit)", "|_| _ = Table::draw")],
-        shown: &[of("uneven", &[P95, P99])],
+        shown: &[of_eight("uneven", &[P95, P99])],
     },
     Ingredient {
         name: "out_of_order",
