@@ -34,10 +34,10 @@ pub struct LinkEstimate {
     pub asymmetry_ns: Option<i64>,
 }
 
-/// In a well-kept fleet a correction must be larger than this many of its deviations, and once others are held, larger
-/// than its 95 % when it is drawn towards zero. At 2, two of ten perfect fleets are moved for nothing;
-/// at 2.5 none, and of ten fleets kept by NTP nine come out no worse than they went in; at 3, more is left as it was
-/// (fleet `const`, seed 1: p95 273 µs instead of 158).
+/// In a well-kept fleet a correction must be larger than this many of its deviations, and once others are held and it is
+/// drawn towards zero, larger than its 95 %. At 2, two of ten perfect fleets were moved for nothing, before that was asked
+/// of what is drawn; at 2.5 none is, and no fleet of ten kept by NTP comes out worse than it went in; at 3, more was left as
+/// it was (fleet `const`, seed 1: p95 273 µs instead of 158).
 const DEVIATIONS: f64 = 2.5;
 
 /// So many deviations are no chance, even where all clocks of a fleet share one error.
