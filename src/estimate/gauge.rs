@@ -116,9 +116,15 @@ mod tests {
 
     #[test]
     fn what_was_taken_off_the_readings_counts() {
-        let values = gauged(&alignment([500, 700, 900, -40, -60, -50]), &[false; 6], &curves(|_, _| 0.0));
+        let alignment = alignment([500, 700, 900, -40, -60, -50]);
+        let mut curves = curves(|_, _| 0.0);
+        let values = gauged(&alignment, &[false; 6], &curves);
         // Of the first group the second clock is the median, as the third has the step as well.
         assert!(values[..30].iter().all(|value| (value + 700.0).abs() < 1e-9), "{values:?}");
         assert!(values[30..60].iter().all(|value| (value - 50.0).abs() < 1e-9), "{values:?}");
+        // With a jump back by twice its step, that one is the last.
+        curves.breaks[0].jump_ns = -160_000_000;
+        let values = gauged(&alignment, &[false; 6], &curves);
+        assert!(values[..30].iter().all(|value| (value + 500.0).abs() < 1e-9), "{values:?}");
     }
 }
