@@ -444,21 +444,16 @@ impl<'a> Work<'a> {
             right[start..start + count].fill(-pull * level.offset);
             self.ridge[start..start + count].iter_mut().for_each(|ridge| *ridge += pull);
         }
-        self.gauged(&self.system().change(&right, FINE))
+        let mut change = self.system().change(&right, FINE);
+        self.gauge.apply_to_change(&self.curves, &mut change);
+        change
     }
 
     /// Errors that the curves' values may have. What a whole group does together is none.
     fn errors(&self) -> Vec<Vec<f64>> {
-        let drawn = self.system().errors(draws(&self.curves, self.rolled_up));
-        drawn.iter().map(|error| self.gauged(error)).collect()
-    }
-
-    /// A change of the curves' values, less what a group does together.
-    fn gauged(&self, change: &[f64]) -> Vec<f64> {
-        let mut changed: Vec<f64> =
-            self.curves.values.iter().zip(change).map(|(value, change)| value + change).collect();
-        self.gauge.apply(&self.curves, &mut changed);
-        changed.iter().zip(&self.curves.values).map(|(changed, value)| changed - value).collect()
+        let mut errors = self.system().errors(draws(&self.curves, self.rolled_up));
+        errors.iter_mut().for_each(|error| self.gauge.apply_to_change(&self.curves, error));
+        errors
     }
 
     /// How asymmetric routes are: the variance at which what the cycles show of them is likeliest, by as many of them as
@@ -518,8 +513,8 @@ impl<'a> Work<'a> {
             }
             let mut values = self.curves.values.clone();
             iterations = self.system().solve(&preconditioner, &mut values, if round < ROUNDS { ROUGH } else { FINE });
-            self.gauge.apply(&self.curves, &mut values);
             self.curves.values = values;
+            self.gauge.apply(&mut self.curves);
             self.asymmetries = self.system().asymmetries(&self.curves.values, self.routes.all.len());
             if pass.robust {
                 self.rows.weights = robust(&self.rows, &weights, &self.asymmetries, &self.curves.values);

@@ -1,11 +1,11 @@
 //! What all clocks of a group do together, which no call between them can show.
 //!
-//! Where a clock of the group is held, that says what all others are measured from. In every other group the medians over
-//! its clocks of the mean offset and of the mean frequency error are zero, steps counting once (ESTIMATOR.md, fact 11).
+//! Where a clock of the group is held, that says what all others are measured from. In every other group the median clock
+//! does: the medians over its clocks of the usual offset and of the mean frequency error are zero, steps counting once
+//! (ESTIMATOR.md, fact 11; there the mean offset, which of a clock that was hours off for a minute is minutes).
 
 use super::align::Alignment;
 use super::curves::Curves;
-use super::levels::median;
 use super::solve::Block;
 
 /// The groups in which no clock is held.
@@ -13,6 +13,17 @@ pub(super) struct Gauge<'a> {
     alignment: &'a Alignment,
     /// Per group, its clocks.
     groups: Vec<Vec<usize>>,
+}
+
+/// What a group is measured from.
+struct Standard {
+    /// The clock, or the two clocks, whose mean frequency error is zero.
+    steady: Vec<usize>,
+    /// The clock whose usual offset is zero, and the places where it has it.
+    clock: usize,
+    places: Vec<f64>,
+    /// Where a rate that is taken off changes no offset.
+    middle: f64,
 }
 
 impl<'a> Gauge<'a> {
@@ -23,36 +34,108 @@ impl<'a> Gauge<'a> {
         Self { alignment, groups }
     }
 
-    /// Takes off values of the curves' unknowns what each group does together.
-    pub(super) fn apply(&self, curves: &Curves, values: &mut [f64]) {
+    /// Takes off the curves' values what each group does together.
+    pub(super) fn apply(&self, curves: &mut Curves) {
+        let mut values = curves.values.clone();
         for group in &self.groups {
-            let clocks = || group.iter().copied().filter(|&clock| curves.blocks[clock].count > 0);
-            let rate = median(clocks().map(|clock| slope(curves, values, clock)).collect());
-            let middles =
-                clocks().map(|clock| curves.first[clock] as f64 + (curves.blocks[clock].count - 1) as f64 / 2.0);
-            let middle = middles.sum::<f64>() / clocks().count().max(1) as f64;
-            let mean = |clock: usize| {
-                let off = |place: f64| {
-                    let base = self.alignment.bases[clock].saturating_add(curves.jumped(clock as u32, place));
-                    base as f64 + curves.of(values, clock as u32, place) - rate * (place - middle)
-                };
-                curves.places(clock).map(off).sum::<f64>() / curves.blocks[clock].count as f64
-            };
-            let shift = median(clocks().map(mean).collect());
-            for clock in clocks() {
-                let Block { start, count } = curves.blocks[clock];
-                for (value, place) in values[start..start + count].iter_mut().zip(curves.places(clock)) {
-                    *value -= shift + rate * (place - middle);
-                }
+            if let Some(standard) = self.standard(curves, group) {
+                let base = |place: f64| self.base(curves, standard.clock, place);
+                standard.take_off(curves, group, base, &mut values);
+            }
+        }
+        curves.values = values;
+    }
+
+    /// Takes off a change of the values what each group does together by it: the same clocks stay the standard. If the
+    /// median were taken anew, all clocks would seem unsure by what lies between two that might be it.
+    pub(super) fn apply_to_change(&self, curves: &Curves, change: &mut [f64]) {
+        for group in &self.groups {
+            if let Some(standard) = self.standard(curves, group) {
+                standard.take_off(curves, group, |_| 0.0, change);
             }
         }
     }
+
+    /// What is taken off a clock's readings at a place, ns.
+    fn base(&self, curves: &Curves, clock: usize, place: f64) -> f64 {
+        self.alignment.bases[clock].saturating_add(curves.jumped(clock as u32, place)) as f64
+    }
+
+    /// `None` where no clock of the group has a curve.
+    fn standard(&self, curves: &Curves, group: &[usize]) -> Option<Standard> {
+        let clocks = || of_curves(curves, group);
+        let slopes = sorted(clocks().map(|clock| (slope(curves, &curves.values, clock), clock)));
+        let steady = slopes.get(slopes.len().saturating_sub(1) / 2..=slopes.len() / 2)?;
+        let rate = mean(steady.iter().map(|(slope, _)| *slope));
+        let middle = mean(clocks().map(|clock| mean(curves.places(clock))));
+        let usual_places = |clock: usize| {
+            let off =
+                |place: f64| self.base(curves, clock, place) + curves.at(clock as u32, place) - rate * (place - middle);
+            usual(sorted(curves.places(clock).map(|place| (off(place), place))))
+        };
+        let offsets = sorted(clocks().map(|clock| (mean(usual_places(clock).iter().map(|one| one.0)), clock)));
+        let (_, clock) = middle_one(&offsets)?;
+        let places = usual_places(clock).iter().map(|one| one.1).collect();
+        Some(Standard { steady: steady.iter().map(|(_, clock)| *clock).collect(), clock, places, middle })
+    }
+}
+
+impl Standard {
+    /// Takes off what the clocks that are the standard do; `base` is what else they are off.
+    fn take_off(&self, curves: &Curves, group: &[usize], base: impl Fn(f64) -> f64, values: &mut [f64]) {
+        let rate = mean(self.steady.iter().map(|&clock| slope(curves, values, clock)));
+        let together = |place: f64| rate * (place - self.middle);
+        let shift = mean(
+            self.places
+                .iter()
+                .map(|&place| base(place) + curves.of(values, self.clock as u32, place) - together(place)),
+        );
+        for clock in of_curves(curves, group) {
+            let Block { start, count } = curves.blocks[clock];
+            for (value, place) in values[start..start + count].iter_mut().zip(curves.places(clock)) {
+                *value -= shift + together(place);
+            }
+        }
+    }
+}
+
+fn of_curves<'a>(curves: &'a Curves, group: &'a [usize]) -> impl Iterator<Item = usize> + 'a {
+    group.iter().copied().filter(|&clock| curves.blocks[clock].count > 0)
 }
 
 /// Mean slope of a clock, breaks left out, in ns per knot of the grid.
 fn slope(curves: &Curves, values: &[f64], clock: usize) -> f64 {
     let Block { start, count } = curves.blocks[clock];
     (values[start + count - 1] - values[start]) / (count - 1).max(1) as f64
+}
+
+fn mean(values: impl Iterator<Item = f64>) -> f64 {
+    let (sum, count) = values.fold((0.0, 0), |(sum, count), value| (sum + value, count + 1));
+    sum / count.max(1) as f64
+}
+
+fn sorted<T>(values: impl Iterator<Item = (f64, T)>) -> Vec<(f64, T)> {
+    let mut values: Vec<_> = values.collect();
+    values.sort_by(|one, other| one.0.total_cmp(&other.0));
+    values
+}
+
+/// Of sorted offsets the half that is nearest to their median: no step counts that a clock made in less than half of the time.
+fn usual(mut offsets: Vec<(f64, f64)>) -> Vec<(f64, f64)> {
+    if let Some(&(median, _)) = offsets.get(offsets.len().saturating_sub(1) / 2) {
+        offsets.sort_by(|one, other| (one.0 - median).abs().total_cmp(&(other.0 - median).abs()));
+    }
+    offsets.truncate(offsets.len().div_ceil(2));
+    offsets
+}
+
+/// The median, and of two in the middle the one that has the nearer neighbour: halfway between two clocks, of which one is
+/// hours off, both would be wrong.
+fn middle_one(offsets: &[(f64, usize)]) -> Option<(f64, usize)> {
+    let low = offsets.len().saturating_sub(1) / 2;
+    let gap = |from: usize| offsets.get(from..from + 2).map_or(f64::INFINITY, |pair| pair[1].0 - pair[0].0);
+    let is_high = offsets.len().is_multiple_of(2) && low > 0 && gap(low + 1) < gap(low - 1);
+    offsets.get(low + usize::from(is_high)).copied()
 }
 
 #[cfg(test)]
@@ -74,9 +157,9 @@ mod tests {
     }
 
     fn gauged(alignment: &Alignment, anchored: &[bool], curves: &Curves) -> Vec<f64> {
-        let mut values = curves.values.clone();
-        Gauge::new(alignment, anchored).apply(curves, &mut values);
-        values
+        let mut curves = curves.clone();
+        Gauge::new(alignment, anchored).apply(&mut curves);
+        curves.values
     }
 
     #[test]

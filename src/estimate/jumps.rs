@@ -175,16 +175,10 @@ fn grown(alignment: &Alignment, readings: &[Reading], anchored: &[bool], least: 
             graph.links.keys().copied().filter(|&clock| alignment.groups[clock as usize] == group).collect();
         let fixed: Vec<u32> =
             members.iter().copied().filter(|&clock| anchored.get(clock as usize).copied().unwrap_or(false)).collect();
-        let mut likely = members.clone();
-        likely.sort_by_key(|clock| std::cmp::Reverse(graph.links[clock].len()));
-        likely.truncate(ROOTS);
-        let grown = if fixed.is_empty() {
-            // What every clock does at once is done by the one that is looked from: the fewest jumps are the likeliest.
-            likely.iter().map(|&root| graph.grow(&[root])).min_by_key(jumps)
-        } else {
-            Some(graph.grow(&fixed))
-        };
-        let Some(mut grown) = grown.filter(|grown| jumps(grown) > 0) else { continue };
+        let mut grown = if fixed.is_empty() { graph.grow_from_any(&members) } else { graph.grow(&fixed) };
+        if jumps(&grown) == 0 {
+            continue;
+        }
         if fixed.is_empty() {
             let mut firsts: Vec<i64> = grown.values().map(|stretches| stretches[0].base).collect();
             firsts.sort_unstable();
@@ -279,6 +273,41 @@ impl<'a> Graph<'a> {
             }
         }
         known
+    }
+
+    /// From the clock by which there are the fewest jumps, and calls that these do not explain: what every clock does at once
+    /// is done by the one that is looked from, and where that one reads a time twice, half of all calls say nothing.
+    fn grow_from_any(&self, members: &[u32]) -> BTreeMap<u32, Vec<Stretch>> {
+        let mut untried = members.to_vec();
+        untried.sort_by_key(|clock| std::cmp::Reverse(self.links[clock].len()));
+        let mut best: Option<(usize, BTreeMap<u32, Vec<Stretch>>)> = None;
+        for _ in 0..ROOTS {
+            // By a clock that jumps, one that does not jumps as often; one that does, more often still.
+            let own = |clock: &u32| best.as_ref().and_then(|best| best.1.get(clock)).map_or(0, Vec::len);
+            let Some(next) = (0..untried.len()).min_by_key(|&index| own(&untried[index])) else { break };
+            let grown = self.grow(&[untried.remove(next)]);
+            let cost = CALLS * jumps(&grown) + self.unexplained(members, &grown);
+            if best.as_ref().is_none_or(|best| cost < best.0) {
+                best = Some((cost, grown));
+            }
+        }
+        best.map(|best| best.1).unwrap_or_default()
+    }
+
+    /// Calls of a group whose messages seem to come more than a step before or after they could.
+    fn unexplained(&self, members: &[u32], grown: &BTreeMap<u32, Vec<Stretch>>) -> usize {
+        let histories = |call: &Reading| Some((grown.get(&call.link.client.0)?, grown.get(&call.link.server.0)?));
+        let is_unexplained = |call: &&&Reading| {
+            histories(call).is_none_or(|(client, server)| {
+                let [sent, received] = moments((client, call.request_sent), (server, call.request_received));
+                let [responded, returned] = moments((server, call.response_sent), (client, call.response_received));
+                let most = call.round_trip_delay_ns() as f64 + self.least;
+                let off = |left: Moment, came: Moment| came.time.saturating_sub(left.time) as f64;
+                [off(sent, received), off(responded, returned)].iter().any(|off| off.abs() > most)
+            })
+        };
+        let calls = members.iter().flat_map(|clock| &self.of_clock[clock]);
+        calls.filter(is_unexplained).count() / 2
     }
 
     /// A clock's stretches by those that are known; where enough of them are `steady`, by these alone.
