@@ -18,6 +18,9 @@ pub(super) struct Break {
     pub(super) shape: Shape,
 }
 
+/// A look and a search may place a step so many knots apart.
+const BESIDE: f64 = 0.1;
+
 /// What of a break its unknown is the size of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Shape {
@@ -90,11 +93,17 @@ impl Curves {
         self.of_clock.iter_mut().for_each(|of_clock| of_clock.retain(|&index| index < count));
     }
 
-    /// Puts a clock's knots where a first look has them, at their places on the grid.
-    pub(super) fn begin(&mut self, clock: u32, value: impl Fn(f64) -> f64) {
-        let Block { start, count } = self.blocks[clock as usize];
-        let first = self.first[clock as usize];
-        (0..count).for_each(|k| self.values[start + k] = value((first + k) as f64));
+    /// Has a clock's curve begin as it is `about`, in its steps as well: what was not taken off the readings.
+    pub(super) fn begin(&mut self, clock: u32, about: impl Fn(f64) -> f64) {
+        let knots = self.knots();
+        for &index in self.of_clock[clock as usize].iter().filter(|&&index| self.breaks[index].jump_ns == 0) {
+            let Break { from, to, .. } = self.breaks[index];
+            self.values[knots + index] = about(to + BESIDE) - about(from - BESIDE);
+        }
+        let start = self.blocks[clock as usize].start;
+        for (knot, place) in (start..).zip(self.places(clock as usize)) {
+            self.values[knot] = about(place) - self.broken(&self.values, clock, place);
+        }
     }
 
     /// Where a clock's knots stand.
@@ -166,12 +175,14 @@ impl Curves {
         } else {
             values[start + knot] * (1.0 - share) + values[start + knot + 1] * share
         };
+        smooth + self.broken(values, clock, at)
+    }
+
+    /// What of that its breaks are.
+    fn broken(&self, values: &[f64], clock: u32, at: f64) -> f64 {
         let knots = self.knots();
-        smooth
-            + self.of_clock[clock as usize]
-                .iter()
-                .map(|&index| self.breaks[index].share(at) * values[knots + index])
-                .sum::<f64>()
+        let of_clock = self.of_clock[clock as usize].iter();
+        of_clock.map(|&index| self.breaks[index].share(at) * values[knots + index]).sum()
     }
 }
 

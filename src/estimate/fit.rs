@@ -1,12 +1,14 @@
 //! The passes: each takes the last one's model off the readings, picks minima of what is left, and solves again.
 
+use std::collections::BTreeMap;
+
 use rayon::iter::{IndexedParallelIterator, IntoParallelRefIterator, IntoParallelRefMutIterator, ParallelIterator};
 
 use super::align::{Alignment, align};
 use super::curves::{Break, Curves, Shape};
 use super::evidence::{Evidence, Reading, RolledUp, Side};
 use super::gauge::Gauge;
-use super::jumps;
+use super::jumps::{self, Stretch};
 use super::levels::{Level, Levels, median};
 use super::observation::{AT_ONCE, Observation, observe};
 use super::precondition::Preconditioner;
@@ -185,16 +187,19 @@ pub(super) fn fit(
 
     // Steps first: those that calls show, and breaks that a freely bending solve asks for, until it asks for no more.
     let gauge = Gauge::new(&alignment, &anchored);
-    let mut breaks = beforehand(&alignment, &grid, evidence, &anchored, free);
+    // Rolled-up readings are no single calls.
+    let looked = match free {
+        None if evidence.rolled_up.is_none() => jumps::closer(&alignment, &evidence.readings, &anchored),
+        _ => BTreeMap::new(),
+    };
+    let mut breaks = beforehand(&alignment, &grid, &anchored, &looked, free);
     let mut work;
     let most_searches = if evidence.rolled_up.is_some() { FEW_SEARCHES } else { SEARCHES };
     let mut searches = 0;
     loop {
         let mut curves = Curves::new(&knots, breaks.clone(), kinds);
-        // Of a clock that gains seconds between its jumps, each pass finds the time of readings to a tenth of what the last
-        // one was off: from zero on, half an hour of a saw tooth took more passes than there are.
-        for (clock, stretches) in (0..).zip(&alignment.stretches) {
-            curves.begin(clock, |place| jumps::over_base(stretches, grid.time(place)));
+        if !breaks.is_empty() {
+            begin(&mut curves, &alignment, &grid, &looked, free);
         }
         work = Work::new(curves, observations.len(), &grid, evidence.rolled_up.is_some(), &routes, &gauge);
         work.asymmetry = free.map_or(1.0, |free| free.asymmetry);
@@ -248,44 +253,28 @@ pub(super) fn fit(
 }
 
 /// Breaks for the jumps that were taken off the readings, and for the steps that a `free` fit has, or else those that single
-/// calls show. Rolled-up readings are no single calls.
+/// calls show at a closer look.
 fn beforehand(
     alignment: &Alignment,
     grid: &Grid,
-    evidence: &Evidence,
     anchored: &[bool],
+    looked: &BTreeMap<u32, Vec<Stretch>>,
     free: Option<&Fit>,
 ) -> Vec<Break> {
-    let mut breaks = Vec::new();
-    for (clock, stretches) in (0..).zip(&alignment.stretches) {
-        breaks.extend(stretches.windows(2).map(|pair| {
-            let at = grid.place(0, pair[1].from);
-            let jump_ns = pair[1].base.saturating_sub(pair[0].base);
-            Break { clock, from: at, to: at, size: pair[1].unsure, least: 0.0, jump_ns, shape: Shape::Whole }
-        }));
-    }
+    let of = |step: jumps::Step| {
+        let (at, size, least) = (grid.place(0, step.time), step.size as f64, step.unsure);
+        Break { clock: step.clock, from: at, to: at, size, least, jump_ns: 0, shape: Shape::Whole }
+    };
+    let jumped = |step: jumps::Step| Break { size: step.unsure, least: 0.0, jump_ns: step.size, ..of(step) };
+    let jumps = (0..).zip(&alignment.stretches).flat_map(|(clock, stretches)| jumps::steps(clock, stretches));
+    let mut breaks: Vec<Break> = jumps.map(jumped).collect();
     let known: Vec<Break> = match free {
         Some(free) => {
             let place = |place: f64| grid.place(0, free.grid.time(place));
             let steps = free.curves.breaks.iter().filter(|old| old.jump_ns == 0 && !anchored[old.clock as usize]);
             steps.map(|old| Break { from: place(old.from), to: place(old.to), ..*old }).collect()
         }
-        None if evidence.rolled_up.is_some() => Vec::new(),
-        None => {
-            let step = |step: jumps::Step| {
-                let at = grid.place(0, step.time);
-                Break {
-                    clock: step.clock,
-                    from: at,
-                    to: at,
-                    size: step.size,
-                    least: step.unsure,
-                    jump_ns: 0,
-                    shape: Shape::Whole,
-                }
-            };
-            jumps::smaller(alignment, &evidence.readings, anchored).into_iter().map(step).collect()
-        }
+        None => looked.iter().flat_map(|(&clock, stretches)| jumps::steps(clock, stretches)).map(of).collect(),
     };
     for new in known {
         if !breaks.iter().any(|old: &Break| old.jump_ns != 0 && steps::beside(old, &new)) {
@@ -294,6 +283,31 @@ fn beforehand(
     }
     steps::sort(&mut breaks);
     breaks
+}
+
+/// Has curves begin where a `free` fit or else the looks at single calls have the clocks: from zero on, a clock that steps
+/// is off by a step somewhere, and the calls of as long a time lie on the wrong side of it.
+fn begin(
+    curves: &mut Curves,
+    alignment: &Alignment,
+    grid: &Grid,
+    looked: &BTreeMap<u32, Vec<Stretch>>,
+    free: Option<&Fit>,
+) {
+    let empty = curves.clone();
+    for (clock, stretches) in (0..).zip(&alignment.stretches) {
+        curves.begin(clock, |place| {
+            let time = grid.time(place);
+            let base = alignment.bases[clock as usize].saturating_add(empty.jumped(clock, place));
+            let first = jumps::over_base(stretches, time);
+            let closer = match free {
+                Some(free) => Some(free.offset(clock, time).saturating_sub(base) as f64),
+                None => looked.get(&clock).and_then(|looked| jumps::over(looked, time, base)),
+            };
+            // The two may place a jump differently.
+            closer.filter(|closer| (closer - first).abs() < jumps::LEAST_NS).unwrap_or(first)
+        });
+    }
 }
 
 /// Their number makes a deviation right to one part in eleven; where unknowns are many, to one part in eight, and where
@@ -337,6 +351,15 @@ struct Work<'a> {
     rolled_up: bool,
     routes: &'a Routes,
     gauge: &'a Gauge<'a>,
+}
+
+impl Fit {
+    /// How far a clock is ahead at a time, ns.
+    fn offset(&self, clock: u32, time: i64) -> i64 {
+        let place = self.grid.place(0, time);
+        let base = self.alignment.bases[clock as usize].saturating_add(self.curves.jumped(clock, place));
+        base.saturating_add(self.curves.at(clock, place).round() as i64)
+    }
 }
 
 impl<'a> Work<'a> {

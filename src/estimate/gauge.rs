@@ -147,7 +147,7 @@ mod tests {
     fn curves(values: impl Fn(usize, f64) -> f64) -> Curves {
         let step = Break { clock: 2, from: 4.5, to: 4.5, size: 8e7, least: 0.0, jump_ns: 0, shape: Shape::Whole };
         let mut curves = Curves::new(&[Some((3, 12)); 6], vec![step], 1);
-        (0..6).for_each(|clock| curves.begin(clock, |place| values(clock as usize, place)));
+        (0..60).for_each(|knot| curves.values[knot] = values(knot / 10, 3.0 + (knot % 10) as f64));
         curves.values[60..].copy_from_slice(&[8e7, 0.25]);
         curves
     }

@@ -16,7 +16,7 @@ use super::scale::upper_median;
 
 /// A smaller step is found in the solved curves. One that moves readings by a fifth of the closest knots and more is
 /// not: a saw tooth of seconds comes out as a dozen slews (`tests/cases.rs`).
-const LEAST_NS: f64 = 1e9;
+pub(super) const LEAST_NS: f64 = 1e9;
 
 /// The least step that the search begins with; for what is smaller it needs no help. 3, 5 and 20 ms do as well.
 const LEAST_SMALLER_NS: f64 = 1e7;
@@ -82,10 +82,19 @@ impl Stretch {
     }
 }
 
-/// How far a clock is ahead of its base at a time by the other clocks, about, ns; 0 where nothing was found of it.
+/// How far a clock is ahead of what is taken off its readings at a time by the other clocks, about, ns; 0 where nothing was
+/// found of it.
 pub(super) fn over_base(stretches: &[Stretch], time: i64) -> f64 {
-    let stretch = stretches.iter().find(|stretch| time < stretch.until);
-    stretch.map_or(0.0, |stretch| stretch.offset(time).saturating_sub(stretch.base) as f64)
+    at(stretches, time).map_or(0.0, |stretch| stretch.offset(time).saturating_sub(stretch.base) as f64)
+}
+
+/// How far it is ahead of a base of another look.
+pub(super) fn over(stretches: &[Stretch], time: i64, base: i64) -> Option<f64> {
+    at(stretches, time).map(|stretch| stretch.offset(time).saturating_sub(base) as f64)
+}
+
+fn at(stretches: &[Stretch], time: i64) -> Option<&Stretch> {
+    stretches.iter().find(|stretch| time < stretch.until)
 }
 
 /// A reading's place in its clock's history.
@@ -138,28 +147,29 @@ pub(super) fn find(alignment: &mut Alignment, readings: &[Reading], anchored: &[
     }
 }
 
-/// A step that stays in the readings.
+/// A step between two stretches of a clock.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Step {
     pub(super) clock: u32,
     /// By the other clocks, about.
     pub(super) time: i64,
     /// Positive where the clock leaps ahead, ns.
-    pub(super) size: f64,
+    pub(super) size: i64,
     /// How unsure that is, ns.
     pub(super) unsure: f64,
 }
 
-/// Steps of ten milliseconds and more; those that were taken off are among them.
-pub(super) fn smaller(alignment: &Alignment, readings: &[Reading], anchored: &[bool]) -> Vec<Step> {
-    let of_clock = |(clock, stretches): (u32, Vec<Stretch>)| {
-        let step = |pair: &[Stretch]| {
-            let size = pair[1].base.saturating_sub(pair[0].base) as f64;
-            Step { clock, time: pair[1].from, size, unsure: pair[1].unsure }
-        };
-        stretches.windows(2).map(step).collect::<Vec<_>>()
-    };
-    grown(alignment, readings, anchored, LEAST_SMALLER_NS).into_iter().flat_map(of_clock).collect()
+/// The same for steps of ten milliseconds and more, which stay in the readings; those that were taken off are among them.
+pub(super) fn closer(alignment: &Alignment, readings: &[Reading], anchored: &[bool]) -> BTreeMap<u32, Vec<Stretch>> {
+    grown(alignment, readings, anchored, LEAST_SMALLER_NS)
+}
+
+/// The steps between a clock's stretches.
+pub(super) fn steps(clock: u32, stretches: &[Stretch]) -> impl Iterator<Item = Step> {
+    stretches.windows(2).map(move |pair| {
+        let size = pair[1].base.saturating_sub(pair[0].base);
+        Step { clock, time: pair[1].from, size, unsure: pair[1].unsure }
+    })
 }
 
 /// The stretches of all clocks in groups in which one has steps of `least` and more.
@@ -614,8 +624,10 @@ mod tests {
             readings.extend(times(0).map(|time| call(client, server, time, delay)));
         }
         let alignment = Alignment { groups: vec![0; 4], bases: vec![0; 4], stretches: vec![Vec::new(); 4] };
-        let steps = smaller(&alignment, &readings, &[true, false, false, false]);
-        assert!(matches!(steps[..], [Step { clock: 1, size, .. }] if (size - 5e7).abs() < 1e6), "{steps:?}");
+        let found = closer(&alignment, &readings, &[true, false, false, false]);
+        let steps: Vec<Step> = found.iter().flat_map(|(clock, stretches)| steps(*clock, stretches)).collect();
+        let is_step = |size: i64| (size - 50_000_000).abs() < 1_000_000;
+        assert!(matches!(steps[..], [Step { clock: 1, size, .. }] if is_step(size)), "{steps:?}");
         assert!((9 * SECOND..11 * SECOND).contains(&steps[0].time));
     }
 
@@ -625,7 +637,7 @@ mod tests {
         let ahead = |k: i64| if k / 6 % 2 == 0 { 0 } else { 50_000_000 };
         let readings: Vec<Reading> = (0..600).map(|k| call((0, 0), (1, ahead(k)), k * SECOND / 2, 1_000_000)).collect();
         let alignment = Alignment { groups: vec![0; 2], bases: vec![0; 2], stretches: vec![Vec::new(); 2] };
-        assert_eq!(smaller(&alignment, &readings, &[true, false]), []);
+        assert_eq!(closer(&alignment, &readings, &[true, false]), BTreeMap::new());
     }
 
     #[test]
