@@ -134,6 +134,16 @@ struct Sample {
     within: i64,
 }
 
+/// One message's word on a clock: it was no further ahead than this, or else no less far.
+#[derive(Clone, Copy, Debug)]
+struct Bound {
+    time: i64,
+    ahead: i64,
+    is_upper: bool,
+    /// What the readings are floored to.
+    quantum: i64,
+}
+
 /// Whole seconds are no witnesses of steps of a second.
 fn is_fine(reading: &Reading) -> bool {
     f64::from(reading.client_quantum_ns.max(reading.server_quantum_ns)) < LEAST_NS / 10.0
@@ -174,11 +184,14 @@ pub(super) fn steps(clock: u32, stretches: &[Stretch]) -> impl Iterator<Item = S
 
 /// The stretches of all clocks in groups in which one has steps of `least` and more.
 fn grown(alignment: &Alignment, readings: &[Reading], anchored: &[bool], least: f64) -> BTreeMap<u32, Vec<Stretch>> {
-    let calls: Vec<&Reading> =
-        readings.iter().filter(|r| r.side != Side::Forward && r.round_trip_delay_ns() >= 0 && is_fine(r)).collect();
+    let fine = || readings.iter().filter(|reading| is_fine(reading));
+    let calls: Vec<&Reading> = fine().filter(|r| r.side != Side::Forward && r.round_trip_delay_ns() >= 0).collect();
     let groups = groups_that_step(alignment, &calls, least);
-    let calls = calls.into_iter().filter(|call| groups.contains(&alignment.groups[call.link.client.0 as usize]));
-    let graph = Graph::new(calls, least);
+    if groups.is_empty() {
+        return BTreeMap::new();
+    }
+    let steps = |reading: &&Reading| groups.contains(&alignment.groups[reading.link.client.0 as usize]);
+    let graph = Graph::new(calls.into_iter().filter(steps), fine().filter(steps), least);
     let mut all = BTreeMap::new();
     for group in groups {
         let members: Vec<u32> =
@@ -236,13 +249,21 @@ struct Graph<'a> {
     /// Per clock its neighbours, with the least round-trip delay.
     links: BTreeMap<u32, BTreeMap<u32, i64>>,
     of_clock: BTreeMap<u32, Vec<&'a Reading>>,
+    /// All readings of a clock, also those of calls that make no sense as they are: a step in their midst makes none.
+    messages: BTreeMap<u32, Vec<&'a Reading>>,
     /// A smaller step is none, ns.
     least: f64,
 }
 
 impl<'a> Graph<'a> {
-    fn new(calls: impl Iterator<Item = &'a Reading>, least: f64) -> Self {
-        let mut graph = Self { links: BTreeMap::new(), of_clock: BTreeMap::new(), least };
+    fn new(calls: impl Iterator<Item = &'a Reading>, messages: impl Iterator<Item = &'a Reading>, least: f64) -> Self {
+        let (links, of_clock, of_messages) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        let mut graph = Self { links, of_clock, messages: of_messages, least };
+        for message in messages {
+            for clock in [message.link.client.0, message.link.server.0] {
+                graph.messages.entry(clock).or_default().push(message);
+            }
+        }
         for call in calls {
             let (client, server) = (call.link.client.0, call.link.server.0);
             for (one, other) in [(client, server), (server, client)] {
@@ -340,7 +361,10 @@ impl<'a> Graph<'a> {
             .flat_map(|of_neighbour| quick_among(of_neighbour, most))
             .collect();
         samples.sort_unstable_by_key(|sample| (sample.time, sample.ahead));
-        let found = stretches(&samples, self.least);
+        let of = self.messages.get(&clock).into_iter().flatten();
+        let mut bounds: Vec<Bound> = of.flat_map(|message| bounds(message, clock, known)).collect();
+        bounds.sort_unstable_by_key(|bound| bound.time);
+        let found = stretches(&samples, &bounds, self.least);
         // What seems to step every few calls is several clocks under one name, or none that is worth following.
         let often = self.least < LEAST_NS && found.len() > 1 + (samples.len() / (2 * CALLS)).min(MOST_STEPS);
         Some(if often { vec![Stretch::steady(samples[samples.len() / 2].ahead)] } else { found })
@@ -353,15 +377,42 @@ fn sample(call: &Reading, clock: u32, known: &BTreeMap<u32, Vec<Stretch>>) -> Op
     let other = if is_server { call.link.client.0 } else { call.link.server.0 };
     let local = if is_server { call.request_sent } else { call.request_received };
     let stretches = known.get(&other)?;
+    let (time, offset) = seen(stretches, local)?;
+    let apart = call.forward_ns().saturating_sub(call.backward_ns()) / 2;
+    let ahead = offset.saturating_add(if is_server { apart } else { -apart });
+    Some((stretches.len() > 1, Sample { by: other, time, ahead, within: call.round_trip_delay_ns() / 2 }))
+}
+
+/// When a clock read a local time, and how far it was ahead.
+fn seen(stretches: &[Stretch], local: i64) -> Option<(i64, i64)> {
     let outside = |stretch: &&Stretch| stretch.outside(stretch.time(local));
     if stretches.iter().filter(|stretch| outside(stretch) < NEAR_NS).count() > 1 {
         return None;
     }
     let stretch = stretches.iter().min_by_key(outside)?;
     let time = stretch.time(local);
-    let apart = call.forward_ns().saturating_sub(call.backward_ns()) / 2;
-    let ahead = stretch.offset(time).saturating_add(if is_server { apart } else { -apart });
-    Some((stretches.len() > 1, Sample { by: other, time, ahead, within: call.round_trip_delay_ns() / 2 }))
+    Some((time, stretch.offset(time)))
+}
+
+/// That no message comes before it was sent.
+fn bounds(message: &Reading, clock: u32, known: &BTreeMap<u32, Vec<Stretch>>) -> impl Iterator<Item = Bound> {
+    let is_server = message.link.server.0 == clock;
+    let other = known.get(&if is_server { message.link.client.0 } else { message.link.server.0 });
+    let quantum = i64::from(message.client_quantum_ns.max(message.server_quantum_ns));
+    let [request, response] = [
+        (message.request_sent, message.request_received, is_server),
+        (message.response_received, message.response_sent, !is_server),
+    ];
+    let of_side = match message.side {
+        Side::Forward => [Some(request), None],
+        Side::Backward => [None, Some(response)],
+        Side::Both => [Some(request), Some(response)],
+    };
+    of_side.into_iter().flatten().filter_map(move |(at_client, at_server, is_upper)| {
+        let (own, theirs) = if is_server { (at_server, at_client) } else { (at_client, at_server) };
+        let (time, offset) = seen(other?, theirs)?;
+        Some(Bound { time, ahead: offset.saturating_add(own.saturating_sub(theirs)), is_upper, quantum })
+    })
 }
 
 /// Samples within `most`, but where most calls of a neighbour take longer: those that do not were given up.
@@ -408,8 +459,8 @@ fn agreed(samples: &[Sample], slope: f64, least: f64) -> Vec<Sample> {
     if 10 * agreed.len() < samples.len() { samples.to_vec() } else { agreed }
 }
 
-/// A clock's samples, in order of time → its stretches, between which it jumps by `least` and more.
-fn stretches(samples: &[Sample], least: f64) -> Vec<Stretch> {
+/// A clock's samples, in order of time → its stretches, between which it jumps by `least` and more; `bounds` tell when.
+fn stretches(samples: &[Sample], bounds: &[Bound], least: f64) -> Vec<Stretch> {
     let zero = samples[0].ahead;
     let value = |sample: &Sample| sample.ahead.saturating_sub(zero) as f64;
     let after = |from: i64, sample: &Sample| sample.time.saturating_sub(from) as f64;
@@ -473,10 +524,20 @@ fn stretches(samples: &[Sample], least: f64) -> Vec<Stretch> {
         let (from, base) = match index.checked_sub(1).map(|last| (&joined[last], found[last].base)) {
             None => (i64::MIN, zero.saturating_add(at_middle.round() as i64)),
             Some((last, base)) => {
+                let (before, after) = (&last[last.len().saturating_sub(CALLS)..], &run[..run.len().min(CALLS)]);
                 let (left, came) = (last[last.len() - 1].time, run[0].time);
-                let at = left + (came - left) / 2;
-                let jump =
-                    level(&run[..run.len().min(CALLS)], at) - level(&last[last.len().saturating_sub(CALLS)..], at);
+                let against = |side: &[Sample], bound: &Bound| {
+                    let over = level(side, bound.time) - bound.ahead.saturating_sub(zero) as f64;
+                    (if bound.is_upper { over } else { -over }) > bound.quantum as f64 + least / 2.0
+                };
+                let from = bounds.partition_point(|bound| bound.time <= left);
+                let to = bounds.partition_point(|bound| bound.time < came).max(from);
+                let between: Vec<(i64, bool, bool)> = bounds[from..to]
+                    .iter()
+                    .map(|bound| (bound.time, against(before, bound), against(after, bound)))
+                    .collect();
+                let at = turn(left, &between, came);
+                let jump = level(after, at) - level(before, at);
                 (at, base.saturating_add(jump.round() as i64))
             }
         };
@@ -497,6 +558,23 @@ fn stretches(samples: &[Sample], least: f64) -> Vec<Stretch> {
     if found.is_empty() { vec![Stretch::steady(zero)] } else { found }
 }
 
+/// When a clock jumped that had not at `left` and had when it `came`: in between are messages, each with whether it speaks
+/// against the level before and against the one after.
+fn turn(left: i64, between: &[(i64, bool, bool)], came: i64) -> i64 {
+    // How many speak against it if it is before the k-th.
+    let mut against = vec![between.iter().filter(|message| message.2).count()];
+    for message in between {
+        let last = against[against.len() - 1];
+        against.push(last + usize::from(message.1) - usize::from(message.2));
+    }
+    let least = against.iter().min();
+    let first = against.iter().position(|count| Some(count) == least).unwrap_or(0);
+    let last = against.iter().rposition(|count| Some(count) == least).unwrap_or(0);
+    let from = first.checked_sub(1).map_or(left, |index| between[index].0);
+    let to = between.get(last).map_or(came, |message| message.0);
+    from + (to - from) / 2
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -514,7 +592,7 @@ mod tests {
             Sample { by: 0, time, ahead: ((ahead(time as f64 / 1e9) + wrong) * 1e9) as i64, within: 5_000_000 }
         };
         let samples: Vec<Sample> = (0..1_200).map(sample).collect();
-        let found = stretches(&samples, LEAST_NS);
+        let found = stretches(&samples, &[], LEAST_NS);
         let jumps: Vec<(f64, f64)> = found
             .windows(2)
             .map(|pair| (pair[1].from as f64 / 1e9, (pair[1].base - pair[0].base) as f64 / 1e9))
@@ -569,7 +647,7 @@ mod tests {
                 let jumped = if k < 600 { 0.0 } else { jump };
                 Sample { by: by as u32, time, ahead: ((own + jumped) * 1e9) as i64, within: 5_000_000 }
             };
-            stretches(&(0..1_200).map(sample).collect::<Vec<_>>(), LEAST_NS)
+            stretches(&(0..1_200).map(sample).collect::<Vec<_>>(), &[], LEAST_NS)
         };
         for neighbours in [2, 3, 5] {
             assert_eq!(said(neighbours, 0.0).len(), 1, "{neighbours}");
@@ -588,7 +666,7 @@ mod tests {
             let ahead = if k < 60 { 0 } else { 50_000_000 };
             Sample { by, time: k as i64 * SECOND / 2, ahead, within: 1_000_000 }
         };
-        let found = stretches(&(0..120).map(sample).collect::<Vec<_>>(), LEAST_SMALLER_NS);
+        let found = stretches(&(0..120).map(sample).collect::<Vec<_>>(), &[], LEAST_SMALLER_NS);
         assert!(found.len() == 2 && found[1].base - found[0].base == 50_000_000, "{found:?}");
     }
 
@@ -649,7 +727,7 @@ mod tests {
         };
         let samples: Vec<Sample> = (0..60).map(sample).collect();
         assert_eq!(agreed(&samples, 0.0, LEAST_NS).len(), samples.len());
-        assert!(!stretches(&samples, LEAST_NS).is_empty());
+        assert!(!stretches(&samples, &[], LEAST_NS).is_empty());
     }
 
     #[test]
