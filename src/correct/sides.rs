@@ -135,9 +135,13 @@ fn choose(
     }
     let fits: Vec<i64> = options.iter().map(|sides| misfit(times(*sides), parent, children)).collect();
     let best = fits.iter().min().copied().unwrap_or(0);
+    let alike = || options.iter().zip(&fits).filter(|(_, fit)| **fit <= best.saturating_add(ALIKE_NS));
+    // By its children alone, a span may have begun any time before them.
+    let length = |sides: Sides| times(sides).1.saturating_sub(times(sides).0).max(0);
+    let shortest = alike().map(|(sides, _)| length(*sides)).min()?;
     // Options stand in order of likelihood.
-    let place = fits.iter().position(|fit| *fit <= best.saturating_add(ALIKE_NS))?;
-    Some(options[place])
+    let mut short = alike().filter(|(sides, _)| length(**sides) <= shortest.saturating_add(NEAR_STEP_NS));
+    short.next().map(|(sides, _)| *sides)
 }
 
 /// The likeliest option, with the most that another is away from it.
