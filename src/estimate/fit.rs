@@ -201,7 +201,7 @@ pub(super) fn fit(
         if !breaks.is_empty() {
             begin(&mut curves, &alignment, &grid, &looked, free);
         }
-        work = Work::new(curves, observations.len(), &grid, evidence.rolled_up.is_some(), &routes, &gauge);
+        work = Work::new(curves, &observations, &grid, evidence.rolled_up.is_some(), &routes, &gauge);
         work.asymmetry = free.map_or(1.0, |free| free.asymmetry);
         for pass in PASSES.iter().filter(|pass| !pass.guard) {
             work.pass(pass, &mut observations);
@@ -365,7 +365,7 @@ impl Fit {
 impl<'a> Work<'a> {
     fn new(
         curves: Curves,
-        observations: usize,
+        observations: &[Observation],
         grid: &Grid,
         rolled_up: bool,
         routes: &'a Routes,
@@ -373,7 +373,7 @@ impl<'a> Work<'a> {
     ) -> Self {
         let bend = WANDER * (grid.spacing_ns / 10e9).sqrt() * grid.spacing_ns;
         let mut work = Self {
-            used: vec![true; observations],
+            used: observations.iter().map(|observation| !observation.astray).collect(),
             scales: Vec::new(),
             rows: Rows::new(),
             asymmetry: 1.0,
@@ -635,7 +635,7 @@ fn ranges(
         let range = ranges[clock as usize].get_or_insert((f64::INFINITY, f64::NEG_INFINITY));
         *range = (range.0.min(places[0]).min(places[1]), range.1.max(places[0]).max(places[1]));
     };
-    for observation in observations {
+    for observation in observations.iter().filter(|observation| !observation.astray) {
         widen(observation.client, [observation.sent, observation.returned]);
         widen(observation.server, [observation.received, observation.responded]);
     }

@@ -6,6 +6,7 @@ use super::align::Alignment;
 use super::curves::Curves;
 use super::evidence::{Reading, Side};
 use super::fit::Grid;
+use super::jumps::{self, Moment};
 
 /// Readings that are worth a turn of their own.
 pub(super) const AT_ONCE: usize = 4_096;
@@ -43,6 +44,8 @@ pub(super) struct Observation {
     pub(super) exchange: u64,
     /// The least of so many.
     pub(super) stands_for: u32,
+    /// Its clocks jump, and whatever they had done by then, it comes before it was sent.
+    pub(super) astray: bool,
 }
 
 impl Observation {
@@ -118,6 +121,10 @@ pub(super) fn observe(
             grid.place(bases[2], reading.response_sent),
             grid.place(bases[3], reading.response_received),
         ];
+        let early = |sent: Moment, came: Moment| sent.time.saturating_sub(came.time) as f64 > jumps::LEAST_NS;
+        let jumps = !alignment.stretches[client as usize].is_empty();
+        let astray = jumps
+            && (early(moments[0], moments[1]) || (reading.side != Side::Forward && early(moments[2], moments[3])));
         let [sent, received, responded, returned] = moments.map(|moment| grid.place(0, moment.time));
         Observation {
             link: links.binary_search(&reading.link).unwrap_or(0) as u32,
@@ -138,6 +145,7 @@ pub(super) fn observe(
             quanta: [f64::from(reading.client_quantum_ns), f64::from(reading.server_quantum_ns)],
             exchange: reading.exchange,
             stands_for: reading.stands_for,
+            astray,
         }
     };
     readings.par_iter().with_min_len(AT_ONCE).map(observation).collect()
@@ -167,6 +175,7 @@ impl Observation {
             quanta: [1.0; 2],
             exchange: 0,
             stands_for: 1,
+            astray: false,
         }
     }
 }

@@ -141,10 +141,11 @@ fn scale(route: &Route, given_up: GivenUp, observations: &[Observation], used: &
     Scale { delay: low, jitter_out, jitter_back, calls: delays.len() as f64 }
 }
 
-/// Which readings take part at all: no response where δ shows that nobody waited for it. A request always counts.
+/// Which readings take part at all: no response where δ shows that nobody waited for it. A request counts if it is not
+/// astray.
 pub(super) fn waited_for(routes: &[Route], observations: &[Observation], scales: &[Scale]) -> Vec<bool> {
     let least = |(route, scale): (&Route, &Scale)| route.least(scale, scales).unwrap_or(EARLY * scale.delay);
     let least: Vec<f64> = routes.iter().zip(scales).map(least).collect();
-    let is_waited_for = |o: &Observation| !o.is_two_sided() || o.delay() >= least[o.route as usize];
+    let is_waited_for = |o: &Observation| !o.astray && (!o.is_two_sided() || o.delay() >= least[o.route as usize]);
     observations.par_iter().with_min_len(AT_ONCE).map(is_waited_for).collect()
 }
