@@ -85,7 +85,7 @@ pub(super) fn mixed(relations: &[&[Sight]]) -> Vec<Mixed> {
         };
         let suspects = pairs.iter().filter(|pair| pair.turns_much()).filter_map(|pair| {
             let [own, other] = [pair.process, pair.neighbour].map(|process| elsewhere(process, pair));
-            (own > other).then_some((own, Reverse(pair.process)))
+            (own > other && own >= UNKNOWN).then_some((own, Reverse(pair.process)))
         });
         let Some((_, Reverse(process))) = suspects.max() else { break };
         let own = || pairs.iter().filter(|pair| pair.process == process && pair.turns_much());
