@@ -81,19 +81,19 @@ impl Observation {
             let at = local - curves.at(clock, local) / spacing_ns;
             local - curves.at(clock, at) / spacing_ns
         };
-        let beside = |clock: u32, local: f64, at: f64| local - curves.at(clock, at) / spacing_ns;
         let steady = curves.of_clock[self.client as usize].len() <= curves.of_clock[self.server as usize].len();
         let [sent, received, responded, returned] = self.local;
+        let beside = |clock, local, at, later| beside(curves, clock, local, at, later, spacing_ns);
         if steady {
             self.sent = alone(self.client, sent);
             self.returned = alone(self.client, returned);
-            self.received = beside(self.server, received, self.sent);
-            self.responded = beside(self.server, responded, self.returned);
+            self.received = beside(self.server, received, self.sent, true);
+            self.responded = beside(self.server, responded, self.returned, false);
         } else {
             self.received = alone(self.server, received);
             self.responded = alone(self.server, responded);
-            self.sent = beside(self.client, sent, self.received);
-            self.returned = beside(self.client, returned, self.responded);
+            self.sent = beside(self.client, sent, self.received, false);
+            self.returned = beside(self.client, returned, self.responded, true);
         }
     }
 
@@ -102,6 +102,31 @@ impl Observation {
         if self.side == Side::Backward { self.returned } else { self.sent }
     }
 }
+
+/// Where a reading of a clock stands whose message has its other end `at` a place, at which the reading is `later`, or else
+/// earlier. Of a message that is on its way while the clock steps, one end is before the step and one after it; when that
+/// was is not known to a message's delay, and it is on the side where it is the less impossible.
+fn beside(curves: &Curves, clock: u32, local: f64, at: f64, later: bool, spacing_ns: f64) -> f64 {
+    let place = |offset: f64| local - offset / spacing_ns;
+    let offset = curves.at(clock, at);
+    let near = curves.steps(clock).filter(|step| (step.0 - at).abs() * spacing_ns < NEAR_NS);
+    let Some((step, size)) = near.min_by(|one, other| (one.0 - at).abs().total_cmp(&(other.0 - at).abs())) else {
+        return place(offset);
+    };
+    let (before, after) = if at < step { (offset, offset + size) } else { (offset - size, offset) };
+    let (before, after) = (place(before), place(after));
+    let early = |place: f64| if later { at - place } else { place - at }.max(0.0);
+    let [wrong_before, wrong_after] =
+        [(before - step).max(0.0) + early(before), (step - after).max(0.0) + early(after)];
+    if wrong_before < wrong_after || (wrong_before == wrong_after && at < step) {
+        before.min(step.next_down())
+    } else {
+        after.max(step)
+    }
+}
+
+/// A message takes no longer, ns.
+const NEAR_NS: f64 = 1e9;
 
 /// Puts readings on the grid.
 pub(super) fn observe(
