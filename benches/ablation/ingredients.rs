@@ -254,8 +254,8 @@ pub const INGREDIENTS: &[Ingredient] = &[
         instead: "the search for steps begins with none",
         replace: &[(
             "fit.rs",
-            "None if evidence.rolled_up.is_some() => Vec::new()",
-            "None if !evidence.readings.is_empty() => Vec::new()",
+            "None if evidence.rolled_up.is_none() => jumps::closer",
+            "None if evidence.readings.is_empty() => jumps::closer",
         )],
         shown: &[of_eight("brief", &[P99]), of("hectic", &[P95, P99])],
     },

@@ -150,3 +150,53 @@ fn doubtful(options: &[Sides], times: impl Fn(Sides) -> (i64, i64)) -> Sides {
     let doubt_ns = options.iter().map(|sides| (times(*sides).0 - start).abs()).max().unwrap_or(0);
     Sides { doubt_ns, ..options[0] }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::{ClockState, Knot, LocalTime, ReferenceTime, Segment};
+
+    const SECOND: i64 = 1_000_000_000;
+
+    #[test]
+    fn what_a_span_began_in_is_not_told_by_its_children_alone() {
+        // Set back by an hour after a hundred seconds: by then it has not read these times before, but might have.
+        let segment = |from, until, offset_ns| {
+            let knot = |at| Knot {
+                local: LocalTime::from_nanos(at),
+                offset_ns,
+                uncertainty_ns: 0,
+                lower_ns: None,
+                upper_ns: None,
+                exchanges: 0,
+            };
+            Segment { from, until, knots: vec![knot(-5_000 * SECOND), knot(5_000 * SECOND)], moved: true }
+        };
+        let step = ReferenceTime::from_nanos(100 * SECOND);
+        let segments = vec![
+            segment(ReferenceTime::from_nanos(i64::MIN), step, 0),
+            segment(step, ReferenceTime::MAX, -3_600 * SECOND),
+        ];
+        let model = |state, segments| ClockModel {
+            state,
+            group: 0,
+            segments,
+            steps: Vec::new(),
+            bounds: Vec::new(),
+            exchanges: 0,
+            neighbours: 0,
+        };
+        let models = vec![model(ClockState::Corrected, segments), model(ClockState::Reference, Vec::new())];
+        let map = ClockMap { models, reference: None };
+        let span = |start: i64, end: i64| Recorded {
+            start: LocalTime::from_nanos(start),
+            end: LocalTime::from_nanos(end),
+            ends: EndHabit::Wall,
+        };
+        let begun = 200 * SECOND - 3_600 * SECOND;
+        // A span of one that is not in the dump, with a child on the other clock.
+        let spans = [span(begun, begun + SECOND), span(200 * SECOND + 1_000, 201 * SECOND - 1_000)];
+        let found = sides(&spans, &[ClockId(0), ClockId(1)], &[None, Some(0)], &map);
+        assert_eq!(found[0], Sides { start: 1, end: 1, doubt_ns: 0 });
+    }
+}

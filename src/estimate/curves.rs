@@ -19,7 +19,7 @@ pub(super) struct Break {
 }
 
 /// A look and a search may place a step so many knots apart.
-const BESIDE: f64 = 0.1;
+const APART: f64 = 0.1;
 
 /// What of a break its unknown is the size of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,7 +98,7 @@ impl Curves {
         let knots = self.knots();
         for &index in self.of_clock[clock as usize].iter().filter(|&&index| self.breaks[index].jump_ns == 0) {
             let Break { from, to, .. } = self.breaks[index];
-            self.values[knots + index] = about(to + BESIDE) - about(from - BESIDE);
+            self.values[knots + index] = about(to + APART) - about(from - APART);
         }
         let start = self.blocks[clock as usize].start;
         for (knot, place) in (start..).zip(self.places(clock as usize)) {
@@ -217,5 +217,27 @@ mod tests {
         }
         assert!((curves.at(1, 4.4) - 6.0).abs() < 1e-9);
         assert_eq!(curves.at(1, 6.0), 16.0 + 100.0 + 500.0);
+    }
+
+    #[test]
+    fn a_curve_begins_with_the_steps_that_a_look_has() {
+        let at = |from: f64, jump_ns| Break {
+            clock: 0,
+            from,
+            to: from,
+            size: 9e9,
+            least: 0.0,
+            jump_ns,
+            shape: Shape::Whole,
+        };
+        // One that is 50 ms, one that only the search thought of, and one that was taken off.
+        let mut curves = Curves::new(&[Some((2, 9))], vec![at(4.5, 0), at(6.2, 0), at(7.1, 3_000_000_000)], 1);
+        let about = |place: f64| 1e3 * place + if place >= 4.55 { 5e7 } else { 0.0 };
+        curves.begin(0, about);
+        for place in [2.0, 4.0, 5.0, 6.0, 7.0, 9.0] {
+            assert!((curves.at(0, place) - about(place)).abs() < 1e-6, "{place}");
+        }
+        let steps = &curves.values[curves.knots()..];
+        assert!((steps[0] - 5e7).abs() < 1e3 && steps[1].abs() < 1e3 && steps[2] == 0.0, "{steps:?}");
     }
 }

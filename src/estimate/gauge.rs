@@ -190,6 +190,38 @@ mod tests {
     }
 
     #[test]
+    fn hours_that_clocks_were_off_for_a_while_shift_none_that_is_right() {
+        // Of the first three, one was an hour behind at two of ten knots, one an hour ahead at three.
+        let found = |clock: usize, place: f64| match (clock, place as i64) {
+            (0, 5..=6) => -3.6e12,
+            (1, 7..=9) => 3.6e12,
+            _ => 0.0,
+        };
+        let gauge = |curves: &Curves, groups| {
+            let alignment = Alignment { groups, ..alignment([0; 6]) };
+            let mut curves = curves.clone();
+            Gauge::new(&alignment, &[false; 6]).apply(&mut curves);
+            curves.values
+        };
+        let values = gauge(&curves(found), vec![0, 0, 0, 3, 3, 3]);
+        assert!(values[..10].iter().filter(|value| value.abs() < 1e-3).count() == 8, "{values:?}");
+        // Of four, two agree, and two are hours off: nobody is halfway.
+        let values = gauge(&curves(|clock, _| [0.0, 1e3, 3.6e12, 7.2e12, 0.0, 0.0][clock]), vec![0, 0, 0, 0, 4, 4]);
+        assert!(values[10..20].iter().all(|value| value.abs() < 1e-3), "{values:?}");
+    }
+
+    #[test]
+    fn a_change_is_measured_from_the_same_clock() {
+        let curves = curves(|clock, _| [0.0, 1e6, 2e6][clock % 3]);
+        let mut change: Vec<f64> = (0..62).map(|index| if index < 10 { 5e6 } else { 0.0 }).collect();
+        let alignment = alignment([0; 6]);
+        // By it the first clock becomes the last, and the second stays the standard.
+        Gauge::new(&alignment, &[false; 6]).apply_to_change(&curves, &mut change);
+        assert!(change[..10].iter().all(|change| (change - 5e6).abs() < 1e-3), "{change:?}");
+        assert!(change[10..60].iter().all(|change| change.abs() < 1e-3), "{change:?}");
+    }
+
+    #[test]
     fn where_a_clock_is_held_all_stay() {
         let curves = curves(|clock, place| 1e6 + clock as f64 + place);
         let values = gauged(&alignment([0; 6]), &[false, false, false, false, true, false], &curves);

@@ -710,6 +710,40 @@ mod tests {
     }
 
     #[test]
+    fn messages_tell_when_a_clock_stepped() {
+        // Against the level after, neither, against the one before: the step is amid those that do not matter.
+        let told = |sides: &[(bool, bool)]| {
+            let between: Vec<(i64, bool, bool)> = (1..).zip(sides).map(|(k, side)| (10 * k, side.0, side.1)).collect();
+            turn(0, &between, 100)
+        };
+        assert_eq!(told(&[]), 50);
+        assert_eq!(told(&[(false, true), (false, true), (false, false), (true, false)]), 30);
+        assert_eq!(told(&[(true, false)]), 5);
+        assert_eq!(told(&[(false, true)]), 55);
+        // One that is late for reasons of its own is outvoted.
+        assert_eq!(told(&[(false, true), (true, false), (false, true), (false, true), (true, false)]), 45);
+    }
+
+    #[test]
+    fn the_clock_that_jumps_is_not_the_one_that_all_others_are_measured_from() {
+        // The first clock, which all others call, is set back by twenty seconds and so reads them twice.
+        let ahead = |clock: u32, time: i64| if clock == 0 && time >= 40 * SECOND { -20 * SECOND } else { 0 };
+        let mut readings = Vec::new();
+        for (client, server) in [(1, 0), (2, 0), (3, 0), (4, 0), (1, 2), (3, 4)] {
+            readings.extend((0..120).map(|k| {
+                let time = k * SECOND / 2 + i64::from(client) * 1_000_000;
+                call((client, ahead(client, time)), (server, ahead(server, time)), time, 1_000_000)
+            }));
+        }
+        let mut alignment = Alignment { groups: vec![0; 5], bases: vec![0; 5], stretches: vec![Vec::new(); 5] };
+        find(&mut alignment, &readings, &[false; 5]);
+        let jumps: Vec<usize> = alignment.stretches.iter().map(|stretches| stretches.len() - 1).collect();
+        assert_eq!(jumps, [1, 0, 0, 0, 0], "{alignment:?}");
+        let [before, after] = &alignment.stretches[0][..] else { panic!() };
+        assert!((after.base - before.base + 20 * SECOND).abs() < 2_000_000);
+    }
+
+    #[test]
     fn what_steps_every_few_calls_is_no_one_clock() {
         // By turns 50 ms ahead and not for six calls each, as two machines under one name are.
         let ahead = |k: i64| if k / 6 % 2 == 0 { 0 } else { 50_000_000 };

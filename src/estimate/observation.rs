@@ -204,3 +204,65 @@ impl Observation {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::curves::{Break, Shape};
+    use super::*;
+
+    /// The second clock steps by 400 ms at the fourth knot; knots are a second apart.
+    fn curves() -> Curves {
+        let step = Break { clock: 1, from: 4.0, to: 4.0, size: 4e8, least: 0.0, jump_ns: 0, shape: Shape::Whole };
+        let mut curves = Curves::new(&[None, Some((0, 9))], vec![step], 0);
+        curves.values[10] = 4e8;
+        curves
+    }
+
+    #[test]
+    fn a_message_that_is_on_its_way_while_a_clock_steps_is_on_both_sides() {
+        let curves = curves();
+        let place = |local, at, later| beside(&curves, 1, local, at, later, 1e9);
+        let is = |found: f64, expected: f64| assert!((found - expected).abs() < 1e-9, "{found}, not {expected}");
+        // Sent before and received after, each by the clock as it was then.
+        is(place(4.41, 3.99, true), 4.01);
+        is(place(3.99, 4.01, false), 3.99);
+        // Nothing of the kind.
+        is(place(3.98, 3.97, true), 3.98);
+        is(place(4.42, 4.01, true), 4.02);
+        is(place(9.4, 9.0, true), 9.0);
+        // The step is a little earlier than is thought, and a little later.
+        is(place(4.395, 3.99, true), 4.0);
+        assert!(place(4.01, 4.005, true) < 4.0);
+    }
+
+    #[test]
+    fn of_a_clock_that_jumps_what_no_stretch_explains_is_astray() {
+        use super::super::evidence::Reading;
+        use super::super::jumps::Stretch;
+        use crate::clock::{ClockId, Link};
+        let link = Link { client: ClockId(0), server: ClockId(1), class: 0 };
+        let astray = |stretches: &[Stretch], received: i64| {
+            let reading = Reading {
+                link,
+                side: Side::Backward,
+                exchange: 0,
+                request_sent: 50_000_000_000,
+                request_received: received,
+                response_sent: received + 1_000,
+                response_received: 50_000_009_000,
+                client_quantum_ns: 1,
+                server_quantum_ns: 1,
+                one_way: false,
+                stands_for: 1,
+            };
+            let alignment = Alignment { groups: vec![0; 2], bases: vec![0; 2], stretches: vec![stretches.to_vec(); 2] };
+            let grid = Grid { epoch: 0, spacing_ns: 5e9 };
+            observe(&[reading], &[link], &alignment, &grid)[0].astray
+        };
+        let steady = [Stretch::steady(0)];
+        assert!(!astray(&steady, 50_000_004_000));
+        assert!(astray(&steady, 20_000_000_000) && astray(&steady, 80_000_000_000));
+        // Where none jumps, a clock may run off by as much.
+        assert!(!astray(&[], 20_000_000_000));
+    }
+}

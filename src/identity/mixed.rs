@@ -65,7 +65,8 @@ impl Pair {
 }
 
 /// The processes that explain the pairs that go to and fro. Which of two it is, the other calls of both tell; where there
-/// are none, nobody is named.
+/// are none, nobody is named, nor where both seem to be one clock elsewhere: they were set back about the same time, and
+/// each reads the times twice by which the other is judged.
 pub(super) fn mixed(relations: &[&[Sight]]) -> Vec<Mixed> {
     let pairs: Vec<&[Sight]> =
         relations.iter().flat_map(|sights| sights.chunk_by(|left, right| left.process == right.process)).collect();
@@ -129,6 +130,15 @@ mod tests {
     #[test]
     fn of_two_that_talk_to_nobody_else_none_is_named() {
         check(&[calls((1, RIGHT), (0, TWO), (MS, MS))], &[]);
+    }
+
+    #[test]
+    fn two_clocks_that_are_set_back_together_are_one_each() {
+        let back: fn(i64, i64) -> i64 = |at, _| if at > 25 * SECOND { -25 * SECOND } else { 0 };
+        let soon: fn(i64, i64) -> i64 = |at, _| if at > 24 * SECOND { -20 * SECOND } else { 0 };
+        let with = |client, server| calls(client, server, (MS, MS));
+        let steady = (2, RIGHT);
+        check(&[with((1, soon), (0, back)), with(steady, (0, back)), with(steady, (1, soon))], &[]);
     }
 
     #[test]
