@@ -207,22 +207,28 @@ impl System<'_> {
         (log_before - log_after - distance) / 2.0
     }
 
-    /// A right side as noise alone gives it.
+    /// A right side as noise alone gives it. Each link's is its own, so that it is the same whatever other links or unknowns
+    /// there are.
     fn noise(&self, seed: u64) -> Vec<f64> {
-        let mut dice = Pcg64Mcg::seed_from_u64(seed);
-        let mut normal = |weight: f64| -> f64 {
-            let drawn: f64 = StandardNormal.sample(&mut dice);
+        let normal = |dice: &mut Pcg64Mcg, weight: f64| -> f64 {
+            let drawn: f64 = StandardNormal.sample(dice);
             drawn * weight.sqrt()
         };
-        let mut right: Vec<Lanes<1>> = self.ridge.iter().map(|&ridge| [normal(ridge)]).collect();
+        let dice = |part: u64| Pcg64Mcg::seed_from_u64(part << 32 | seed);
+        let mut of_unknowns = dice(0);
+        let mut right: Vec<Lanes<1>> = self.ridge.iter().map(|&ridge| [normal(&mut of_unknowns, ridge)]).collect();
         for rows in self.rows.by_link() {
-            let asymmetry = normal(1.0 / self.asymmetry_weights[self.rows.links[rows.start] as usize]);
+            let link = self.rows.links[rows.start];
+            let mut dice = dice(2 + u64::from(link));
+            let asymmetry = normal(&mut dice, 1.0 / self.asymmetry_weights[link as usize]);
+            let weights = self.rows.weights[rows.clone()].iter();
             let mut values: Vec<Lanes<1>> =
-                self.rows.weights[rows.clone()].iter().map(|&weight| [asymmetry + normal(1.0 / weight)]).collect();
+                weights.map(|&weight| [asymmetry + normal(&mut dice, 1.0 / weight)]).collect();
             self.scatter(rows, &mut values, &mut right);
         }
+        let mut of_bends = dice(1);
         for k in self.inner_knots() {
-            let bend = normal(self.smoothness[k]);
+            let bend = normal(&mut of_bends, self.smoothness[k]);
             right[k - 1][0] += bend;
             right[k][0] -= 2.0 * bend;
             right[k + 1][0] += bend;
