@@ -54,8 +54,14 @@ pub const INGREDIENTS: &[Ingredient] = &[
     Ingredient {
         name: "asymmetry",
         instead: "every link taken to be symmetric to a microsecond",
-        replace: &[("fit.rs", "const ASYMMETRY: f64 = 0.15;", "const ASYMMETRY: f64 = 1e-6;")],
+        replace: &[("fit.rs", "const ASYMMETRY: f64 = 0.1466;", "const ASYMMETRY: f64 = 1e-6;")],
         shown: &[of("const", &[Missed, P95])],
+    },
+    Ingredient {
+        name: "limits",
+        instead: "links normally uneven, however far out",
+        replace: &[("fit.rs", "for round in 1..=LIMITINGS {", "for round in 1..LIMITINGS.min(1) {")],
+        shown: &[of("drift", &[P95]), of("far", &[P95])],
     },
     Ingredient {
         name: "learnt",
@@ -284,7 +290,7 @@ pub const INGREDIENTS: &[Ingredient] = &[
     Ingredient {
         name: "bias_odds",
         instead: "kinds of call always have a bias",
-        replace: &[("fit.rs", "const NO_BIAS_ODDS: f64 = 1.1;", "const NO_BIAS_ODDS: f64 = f64::INFINITY;")],
+        replace: &[("fit.rs", "biases) > THREE_TO_ONE;", "biases) > f64::INFINITY;")],
         shown: &[of_eight("const", &[P95, Interval])],
     },
     Ingredient {

@@ -10,6 +10,7 @@ use super::evidence::{Evidence, Reading, RolledUp, Side};
 use super::gauge::Gauge;
 use super::jumps::{self, Stretch};
 use super::levels::{Level, Levels, median};
+use super::limits::{Limits, Normal};
 use super::observation::{AT_ONCE, Observation, observe};
 use super::precondition::Preconditioner;
 use super::routes::Routes;
@@ -102,9 +103,19 @@ const PLACING: &Pass = &PASSES[3];
 const PLACINGS: usize = 8;
 const STAYS: f64 = 0.02;
 
-/// A route's asymmetry in proportion to its low delay one way: a uniform ± 30 % of the least has this deviation, as the
-/// low one is some 15 % above it.
-const ASYMMETRY: f64 = 0.15;
+/// The most that a route's asymmetry is thought to be in proportion to its low delay one way: ± 30 % of the least, as the low
+/// one is some 18 % above it (fleets of seven scenarios: in the median, of 5,900 routes).
+const UNEVEN: f64 = 0.254;
+
+/// The deviation of what is as likely anywhere within that.
+const ASYMMETRY: f64 = 0.1466;
+
+/// How sharp that limit is, in its own size: low delays are known no better.
+const BLUR: f64 = 0.1;
+
+/// What limits say is found in so many rounds, each of which goes on from the mean of all before; and from so many draws.
+const LIMITINGS: usize = 2;
+const DRAWS_TO_LIMIT: u64 = 32;
 
 /// That the routes of a fleet are more even than that is learnt from its cycles; what is said above counts as much as so many
 /// routes whose asymmetry is known, and no route as further out than so many of its deviations. (Fleet `symmetric`, seed 8:
@@ -122,10 +133,10 @@ const ASYMMETRY_WITHIN: f64 = 0.58;
 /// queues and connects. The cycles of the graph show it (ESTIMATOR.md, fact 6).
 const BIAS: f64 = 0.1;
 
-/// Where the cycles say that it is three times as likely that no kind of call has one (a logarithm), none is allowed
-/// for: of a bias not quite known, all clocks would share the error. Simulated fleets, which have none: 1.6 to
-/// 6; the laboratory's real ones: −2 to −14.
-const NO_BIAS_ODDS: f64 = 1.1;
+/// What the cycles say is three times as likely is taken for true (a logarithm): that no kind of call has a bias, as of one
+/// not quite known all clocks would share the error (simulated fleets, which have none: 1.6 to 6; the laboratory's real
+/// ones: −2 to −14); and that asymmetries have limits.
+const THREE_TO_ONE: f64 = 1.1;
 
 /// One over the variance of a bias that there is none of.
 const NO_BIAS: f64 = 1e12;
@@ -232,7 +243,7 @@ pub(super) fn fit(
         work.place_ramps(&mut observations);
     }
     let biases = work.curves.bias(0);
-    let unbiased = work.system().log_odds_of_zero(&work.curves.values, biases) > NO_BIAS_ODDS;
+    let unbiased = work.system().log_odds_of_zero(&work.curves.values, biases) > THREE_TO_ONE;
     if free.is_none() {
         work.learn_asymmetry();
     }
@@ -241,6 +252,9 @@ pub(super) fn fit(
     }
     if unbiased || free.is_none() {
         work.pass(LAST, &mut observations);
+    }
+    if evidence.rolled_up.is_none() {
+        work.limit_asymmetries();
     }
     let errors = work.errors();
     let drawn = match (free, levels.flatten()) {
@@ -497,6 +511,49 @@ impl<'a> Work<'a> {
         // and calls that nobody waited for pass for asymmetry, nothing for evenness.
         let unsure = (2.0 / known).sqrt();
         self.asymmetry = (squares / known * (1.0 + unsure)).sqrt().min(1.0);
+    }
+
+    /// What it says of routes, and of clocks with them, that none is more uneven than so much; nothing where the cycles speak
+    /// against it.
+    fn limit_asymmetries(&mut self) {
+        let limits: Vec<Option<Limits>> = (self.scales.iter().zip(&self.routes.all))
+            .map(|(scale, route)| {
+                let half = (UNEVEN * self.asymmetry * scale.delay / 2.0).max(1e3);
+                let blur = (BLUR * half).hypot(route.beyond(scale, &self.scales));
+                (!route.without_client).then_some(Limits { half, blur })
+            })
+            .collect();
+        let mut priors: Vec<Normal> = self.asymmetry_weights.iter().map(|&weight| Normal::new(0.0, weight)).collect();
+        for round in 1..=LIMITINGS {
+            let system = self.system();
+            let variances = system.asymmetry_variances(&system.errors(DRAWS_TO_LIMIT));
+            // The reciprocal of a variance read off so few draws is too large on average.
+            let draws = DRAWS_TO_LIMIT as f64;
+            let found = |route: usize| Normal::new(self.asymmetries[route], (draws - 2.0) / draws / variances[route]);
+            let met = |route: usize| limits[route]?.met(priors[route], found(route));
+            let met: Vec<Option<(Normal, f64)>> = (0..priors.len()).map(met).collect();
+            if round == 1 && met.iter().flatten().map(|(_, odds)| odds).sum::<f64>() < THREE_TO_ONE {
+                return;
+            }
+            let share = 1.0 / round as f64;
+            let moved = |(&prior, met): (&Normal, &Option<(Normal, f64)>)| match met {
+                Some((new, _)) => prior.mixed(*new, share),
+                None => prior,
+            };
+            let moved: Vec<Normal> = priors.iter().zip(&met).map(moved).collect();
+            for (target, &route) in self.rows.targets.iter_mut().zip(&self.rows.links) {
+                *target -= moved[route as usize].mean - priors[route as usize].mean;
+            }
+            priors = moved;
+            self.asymmetry_weights = priors.iter().map(|prior| prior.weight).collect();
+            let mut values = self.curves.values.clone();
+            let system = self.system();
+            system.solve(&Preconditioner::new(&system), &mut values, FINE);
+            self.asymmetries = system.asymmetries(&values, self.routes.all.len());
+            self.asymmetries.iter_mut().zip(&priors).for_each(|(asymmetry, prior)| *asymmetry += prior.mean);
+            self.curves.values = values;
+            self.gauge.apply(&mut self.curves);
+        }
     }
 
     fn pass(&mut self, pass: &Pass, observations: &mut [Observation]) {

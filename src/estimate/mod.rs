@@ -19,6 +19,7 @@ mod jumps;
 mod leeway;
 mod legs;
 mod levels;
+mod limits;
 mod observation;
 mod paths;
 mod precondition;
