@@ -282,17 +282,25 @@ fn beforehand(
     let jumped = |step: jumps::Step| Break { size: step.unsure, least: 0.0, jump_ns: step.size, ..of(step) };
     let jumps = (0..).zip(&alignment.stretches).flat_map(|(clock, stretches)| jumps::steps(clock, stretches));
     let mut breaks: Vec<Break> = jumps.map(jumped).collect();
+    // As large as they are in all, taken off or not.
     let known: Vec<Break> = match free {
         Some(free) => {
-            let place = |place: f64| grid.place(0, free.grid.time(place));
-            let steps = free.curves.breaks.iter().filter(|old| old.jump_ns == 0 && !anchored[old.clock as usize]);
-            steps.map(|old| Break { from: place(old.from), to: place(old.to), ..*old }).collect()
+            let (knots, place) = (free.curves.knots(), |place: f64| grid.place(0, free.grid.time(place)));
+            let known = free.curves.breaks.iter().enumerate().filter(|(_, old)| !anchored[old.clock as usize]);
+            let here = |(index, old): (usize, &Break)| {
+                let jumped = |jump_ns: i64| jump_ns as f64 + free.curves.values[knots + index];
+                let size = if old.jump_ns == 0 { old.size } else { jumped(old.jump_ns) };
+                Break { from: place(old.from), to: place(old.to), size, jump_ns: 0, ..*old }
+            };
+            known.map(here).collect()
         }
         None => looked.iter().flat_map(|(&clock, stretches)| jumps::steps(clock, stretches)).map(of).collect(),
     };
     for new in known {
-        if !breaks.iter().any(|old: &Break| old.jump_ns != 0 && steps::beside(old, &new)) {
-            breaks.push(new);
+        match breaks.iter_mut().find(|old| old.jump_ns != 0 && steps::beside(old, &new)) {
+            // A clock that steps by less than jumps are may have another's jump seem larger or smaller.
+            Some(old) => old.size = old.size.max(2.0 * (new.size - old.jump_ns as f64).abs().min(jumps::LEAST_NS)),
+            None => breaks.push(new),
         }
     }
     steps::sort(&mut breaks);
