@@ -96,9 +96,14 @@ impl Curves {
     /// Has a clock's curve begin as it is `about`, in its steps as well: what was not taken off the readings.
     pub(super) fn begin(&mut self, clock: u32, about: impl Fn(f64) -> f64) {
         let knots = self.knots();
-        for &index in self.of_clock[clock as usize].iter().filter(|&&index| self.breaks[index].jump_ns == 0) {
+        let of_clock = &self.of_clock[clock as usize];
+        for (place, &index) in of_clock.iter().enumerate().filter(|(_, index)| self.breaks[**index].jump_ns == 0) {
             let Break { from, to, .. } = self.breaks[index];
-            self.values[knots + index] = about(to + APART) - about(from - APART);
+            // What two breaks are near is the nearer one's.
+            let last = place.checked_sub(1).map_or(f64::NEG_INFINITY, |last| self.breaks[of_clock[last]].to);
+            let next = of_clock.get(place + 1).map_or(f64::INFINITY, |&next| self.breaks[next].from);
+            let (low, high) = ((from - APART).max((last + from) / 2.0), (to + APART).min((to + next) / 2.0));
+            self.values[knots + index] = about(high) - about(low);
         }
         let start = self.blocks[clock as usize].start;
         for (knot, place) in (start..).zip(self.places(clock as usize)) {

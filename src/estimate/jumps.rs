@@ -410,9 +410,17 @@ fn bounds(message: &Reading, clock: u32, known: &BTreeMap<u32, Vec<Stretch>>) ->
     };
     of_side.into_iter().flatten().filter_map(move |(at_client, at_server, is_upper)| {
         let (own, theirs) = if is_server { (at_server, at_client) } else { (at_client, at_server) };
-        let (time, offset) = seen(other?, theirs)?;
+        // Near a step of the other clock, the looser.
+        let looser = |offset: i64| if is_upper { offset } else { offset.saturating_neg() };
+        let (time, offset) = times(other?, theirs).max_by_key(|(_, offset)| looser(*offset))?;
         Some(Bound { time, ahead: offset.saturating_add(own.saturating_sub(theirs)), is_upper, quantum })
     })
+}
+
+/// When a clock may have read a local time, and how far it was ahead then.
+fn times(stretches: &[Stretch], local: i64) -> impl Iterator<Item = (i64, i64)> {
+    let near = stretches.iter().filter(move |stretch| stretch.outside(stretch.time(local)) < NEAR_NS);
+    near.map(move |stretch| (stretch.time(local), stretch.offset(stretch.time(local))))
 }
 
 /// Samples within `most`, but where most calls of a neighbour take longer: those that do not were given up.
@@ -526,16 +534,19 @@ fn stretches(samples: &[Sample], bounds: &[Bound], least: f64) -> Vec<Stretch> {
             Some((last, base)) => {
                 let (before, after) = (&last[last.len().saturating_sub(CALLS)..], &run[..run.len().min(CALLS)]);
                 let (left, came) = (last[last.len() - 1].time, run[0].time);
-                let against = |side: &[Sample], bound: &Bound| {
+                // By how much a level is impossible.
+                let over = |side: &[Sample], bound: &Bound| {
                     let over = level(side, bound.time) - bound.ahead.saturating_sub(zero) as f64;
-                    (if bound.is_upper { over } else { -over }) > bound.quantum as f64 + least / 2.0
+                    (if bound.is_upper { over } else { -over }).max(0.0)
                 };
                 let from = bounds.partition_point(|bound| bound.time <= left);
                 let to = bounds.partition_point(|bound| bound.time < came).max(from);
-                let between: Vec<(i64, bool, bool)> = bounds[from..to]
-                    .iter()
-                    .map(|bound| (bound.time, against(before, bound), against(after, bound)))
-                    .collect();
+                let side = |bound: &Bound| {
+                    let more = over(before, bound) - over(after, bound);
+                    let least = bound.quantum as f64 + least / 2.0;
+                    (bound.time, more > least, more < -least)
+                };
+                let between: Vec<(i64, bool, bool)> = bounds[from..to].iter().map(side).collect();
                 let at = turn(left, &between, came);
                 let jump = level(after, at) - level(before, at);
                 (at, base.saturating_add(jump.round() as i64))
@@ -559,7 +570,7 @@ fn stretches(samples: &[Sample], bounds: &[Bound], least: f64) -> Vec<Stretch> {
 }
 
 /// When a clock jumped that had not at `left` and had when it `came`: in between are messages, each with whether it speaks
-/// against the level before and against the one after.
+/// more against the level before or against the one after.
 fn turn(left: i64, between: &[(i64, bool, bool)], came: i64) -> i64 {
     // How many speak against it if it is before the k-th.
     let mut against = vec![between.iter().filter(|message| message.2).count()];
