@@ -169,7 +169,8 @@ pub(super) struct Step {
     pub(super) unsure: f64,
 }
 
-/// The same for steps of ten milliseconds and more, which stay in the readings; those that were taken off are among them.
+/// Stretches between steps of ten milliseconds and more, which stay in the readings; those that [`find`] took off are among
+/// them.
 pub(super) fn closer(alignment: &Alignment, readings: &[Reading], anchored: &[bool]) -> BTreeMap<u32, Vec<Stretch>> {
     grown(alignment, readings, anchored, LEAST_SMALLER_NS)
 }
@@ -383,13 +384,12 @@ fn sample(call: &Reading, clock: u32, known: &BTreeMap<u32, Vec<Stretch>>) -> Op
     Some((stretches.len() > 1, Sample { by: other, time, ahead, within: call.round_trip_delay_ns() / 2 }))
 }
 
-/// When a clock read a local time, and how far it was ahead.
+/// When a clock read a local time, and how far it was ahead; `None` where it may have read it twice.
 fn seen(stretches: &[Stretch], local: i64) -> Option<(i64, i64)> {
-    let outside = |stretch: &&Stretch| stretch.outside(stretch.time(local));
-    if stretches.iter().filter(|stretch| outside(stretch) < NEAR_NS).count() > 1 {
+    if times(stretches, local).count() > 1 {
         return None;
     }
-    let stretch = stretches.iter().min_by_key(outside)?;
+    let stretch = stretches.iter().min_by_key(|stretch| stretch.outside(stretch.time(local)))?;
     let time = stretch.time(local);
     Some((time, stretch.offset(time)))
 }

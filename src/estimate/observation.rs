@@ -103,6 +103,9 @@ impl Observation {
     }
 }
 
+/// A message takes no longer, ns.
+const NEAR_NS: f64 = 1e9;
+
 /// Where a reading of a clock stands whose message has its other end `at` a place, at which the reading is `later`, or else
 /// earlier. Of a message that is on its way while the clock steps, one end is before the step and one after it; when that
 /// was is not known to a message's delay, and it is on the side where it is the less impossible.
@@ -124,9 +127,6 @@ fn beside(curves: &Curves, clock: u32, local: f64, at: f64, later: bool, spacing
         after.max(step)
     }
 }
-
-/// A message takes no longer, ns.
-const NEAR_NS: f64 = 1e9;
 
 /// Puts readings on the grid.
 pub(super) fn observe(
