@@ -205,9 +205,12 @@ mod tests {
         };
         let values = gauge(&curves(found), vec![0, 0, 0, 3, 3, 3]);
         assert!(values[..10].iter().filter(|value| value.abs() < 1e-3).count() == 8, "{values:?}");
-        // Of four, two agree, and two are hours off: nobody is halfway.
-        let values = gauge(&curves(|clock, _| [0.0, 1e3, 3.6e12, 7.2e12, 0.0, 0.0][clock]), vec![0, 0, 0, 0, 4, 4]);
-        assert!(values[10..20].iter().all(|value| value.abs() < 1e-3), "{values:?}");
+        // Of four, two agree, and two are hours off, ahead or behind: nobody is halfway.
+        for (hour, right) in [(3.6e12, 1), (-3.6e12, 0)] {
+            let off = curves(|clock, _| [0.0, 1e3, hour, 2.0 * hour, 0.0, 0.0][clock]);
+            let values = gauge(&off, vec![0, 0, 0, 0, 4, 4]);
+            assert!(values[10 * right..][..10].iter().all(|value| value.abs() < 1e-3), "{hour}: {values:?}");
+        }
     }
 
     #[test]
