@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use rayon::iter::{IndexedParallelIterator, IntoParallelRefIterator, IntoParallelRefMutIterator, ParallelIterator};
 
 use super::align::{Alignment, align};
-use super::curves::{Break, Curves, Shape};
+use super::curves::Curves;
 use super::evidence::{Evidence, Reading, RolledUp, Side};
 use super::gauge::Gauge;
-use super::jumps::{self, Stretch};
+use super::jumps;
 use super::levels::{Level, Levels, median};
 use super::limits::{Limits, Normal};
 use super::observation::{AT_ONCE, Observation, observe};
@@ -17,7 +17,7 @@ use super::routes::Routes;
 use super::rows::rows;
 use super::scale::{Scale, scales, waited_for};
 use super::solve::{Block, Rows, System};
-use super::{edges, shifts, steps};
+use super::{beforehand, edges, shifts, steps};
 use crate::clock::{ClockId, Link, LocalTime, WITHOUT_CLIENT};
 
 /// A solved model, with what it was solved from.
@@ -203,14 +203,14 @@ pub(super) fn fit(
         None if evidence.rolled_up.is_none() => jumps::closer(&alignment, &evidence.readings, &anchored),
         _ => BTreeMap::new(),
     };
-    let mut breaks = beforehand(&alignment, &grid, &anchored, &looked, free);
+    let mut breaks = beforehand::breaks(&alignment, &grid, &anchored, &looked, free);
     let mut work;
     let most_searches = if evidence.rolled_up.is_some() { FEW_SEARCHES } else { SEARCHES };
     let mut searches = 0;
     loop {
         let mut curves = Curves::new(&knots, breaks.clone(), kinds);
         if !breaks.is_empty() {
-            begin(&mut curves, &alignment, &grid, &looked, free);
+            beforehand::begin(&mut curves, &alignment, &grid, &looked, free);
         }
         work = Work::new(curves, &observations, &grid, evidence.rolled_up.is_some(), &routes, &gauge);
         work.asymmetry = free.map_or(1.0, |free| free.asymmetry);
@@ -266,72 +266,6 @@ pub(super) fn fit(
     Fit { alignment, grid, curves, links, observations, used, asymmetry, asymmetries, errors, drawn, ranges }
 }
 
-/// Breaks for the jumps that were taken off the readings, and for the steps that a `free` fit has, or else those that single
-/// calls show at a closer look.
-fn beforehand(
-    alignment: &Alignment,
-    grid: &Grid,
-    anchored: &[bool],
-    looked: &BTreeMap<u32, Vec<Stretch>>,
-    free: Option<&Fit>,
-) -> Vec<Break> {
-    let of = |step: jumps::Step| {
-        let (at, size, least) = (grid.place(0, step.time), step.size as f64, step.unsure);
-        Break { clock: step.clock, from: at, to: at, size, least, jump_ns: 0, shape: Shape::Whole }
-    };
-    let jumped = |step: jumps::Step| Break { size: step.unsure, least: 0.0, jump_ns: step.size, ..of(step) };
-    let jumps = (0..).zip(&alignment.stretches).flat_map(|(clock, stretches)| jumps::steps(clock, stretches));
-    let mut breaks: Vec<Break> = jumps.map(jumped).collect();
-    // As large as they are in all, taken off or not.
-    let known: Vec<Break> = match free {
-        Some(free) => {
-            let (knots, place) = (free.curves.knots(), |place: f64| grid.place(0, free.grid.time(place)));
-            let known = free.curves.breaks.iter().enumerate().filter(|(_, old)| !anchored[old.clock as usize]);
-            let here = |(index, old): (usize, &Break)| {
-                let jumped = |jump_ns: i64| jump_ns as f64 + free.curves.values[knots + index];
-                let size = if old.jump_ns == 0 { old.size } else { jumped(old.jump_ns) };
-                Break { from: place(old.from), to: place(old.to), size, jump_ns: 0, ..*old }
-            };
-            known.map(here).collect()
-        }
-        None => looked.iter().flat_map(|(&clock, stretches)| jumps::steps(clock, stretches)).map(of).collect(),
-    };
-    for new in known {
-        match breaks.iter_mut().find(|old| old.jump_ns != 0 && steps::beside(old, &new)) {
-            // A clock that steps by less than jumps are may have another's jump seem larger or smaller.
-            Some(old) => old.size = old.size.max(2.0 * (new.size - old.jump_ns as f64).abs().min(jumps::LEAST_NS)),
-            None => breaks.push(new),
-        }
-    }
-    steps::sort(&mut breaks);
-    breaks
-}
-
-/// Has curves begin where a `free` fit or else the looks at single calls have the clocks: from zero on, a clock that steps
-/// is off by a step somewhere, and the calls of as long a time lie on the wrong side of it.
-fn begin(
-    curves: &mut Curves,
-    alignment: &Alignment,
-    grid: &Grid,
-    looked: &BTreeMap<u32, Vec<Stretch>>,
-    free: Option<&Fit>,
-) {
-    let empty = curves.clone();
-    for (clock, stretches) in (0..).zip(&alignment.stretches) {
-        curves.begin(clock, |place| {
-            let time = grid.time(place);
-            let base = alignment.bases[clock as usize].saturating_add(empty.jumped(clock, place));
-            let first = jumps::over_base(stretches, time);
-            let closer = match free {
-                Some(free) => Some(free.offset(clock, time).saturating_sub(base) as f64),
-                None => looked.get(&clock).and_then(|looked| jumps::over(looked, time, base)),
-            };
-            // The two may place a jump differently.
-            closer.filter(|closer| (closer - first).abs() < jumps::LEAST_NS).unwrap_or(first)
-        });
-    }
-}
-
 /// Their number makes a deviation right to one part in eleven; where unknowns are many, to one part in eight, and where
 /// there are thousands of clocks, to one part in six: draws are what takes longest there.
 const DRAWS: u64 = 64;
@@ -377,7 +311,7 @@ struct Work<'a> {
 
 impl Fit {
     /// How far a clock is ahead at a time, ns.
-    fn offset(&self, clock: u32, time: i64) -> i64 {
+    pub(super) fn offset(&self, clock: u32, time: i64) -> i64 {
         let place = self.grid.place(0, time);
         let base = self.alignment.bases[clock as usize].saturating_add(self.curves.jumped(clock, place));
         base.saturating_add(self.curves.at(clock, place).round() as i64)

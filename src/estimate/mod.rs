@@ -5,6 +5,7 @@
 //! cannot be seen; a reference, or the median of the clocks, stands in for it.
 
 mod align;
+mod beforehand;
 mod bounds;
 mod curves;
 mod decide;
