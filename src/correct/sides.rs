@@ -421,6 +421,19 @@ mod tests {
     }
 
     #[test]
+    fn what_tells_one_tells_all_of_its_family() {
+        let of_set_back = |inset: f64| span(-3_400.0 + inset, -3_399.0 - inset);
+        let spans = [
+            (of_set_back(0.0), 0, None),
+            (span(200.1, 200.9), 1, Some(0)),
+            (of_set_back(0.1), 0, Some(0)),
+            (of_set_back(0.2), 0, Some(2)),
+        ];
+        let found = found(vec![set_back(-5_000..=5_000, -3_600), steady()], &spans);
+        assert_eq!([found[0], found[2], found[3]], [on(1, 0); 3]);
+    }
+
+    #[test]
     fn a_family_that_fits_either_way_is_in_doubt_together() {
         let spans = [(span(-3_400.0, -3_399.0), 0, None), (span(-3_399.9, -3_399.1), 0, Some(0))];
         assert_eq!(found(vec![set_back(-5_000..=5_000, -3_600)], &spans), [on(0, 3_600); 2]);
