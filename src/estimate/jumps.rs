@@ -36,6 +36,9 @@ const CALLS: usize = 5;
 /// A local trace goes on as it began for so long after a jump.
 const NEAR_NS: i64 = 500_000_000;
 
+/// A clock goes on for so much of the time that it was seen for, before and after.
+const BEYOND: i64 = 10;
+
 /// Without a clock that is known to be right, so many of a group's clocks are tried as the one that never jumps.
 const ROOTS: usize = 4;
 
@@ -45,6 +48,8 @@ pub(super) struct Stretch {
     /// When it begins, by the other clocks.
     pub(super) from: i64,
     until: i64,
+    /// The clock was seen about from then until then only, with what it jumped by within.
+    seen: (i64, i64),
     /// What is taken off the clock's readings, ns.
     pub(super) base: i64,
     /// How far the clock is ahead of its base, about: `level` at `middle`, gaining `slope` per ns.
@@ -58,7 +63,8 @@ pub(super) struct Stretch {
 impl Stretch {
     /// A clock that never jumps.
     pub(super) fn steady(base: i64) -> Self {
-        Self { from: i64::MIN, until: i64::MAX, base, middle: 0, level: 0.0, slope: 0.0, unsure: 0.0 }
+        let always = (i64::MIN, i64::MAX);
+        Self { from: always.0, until: always.1, seen: always, base, middle: 0, level: 0.0, slope: 0.0, unsure: 0.0 }
     }
 
     /// When the clock read a local time, if it did so within this stretch.
@@ -76,9 +82,11 @@ impl Stretch {
         self.base.saturating_add(over.round() as i64)
     }
 
-    /// How far a time is outside of it, ns.
+    /// How far a time is outside of it, ns. Before a clock was seen it is outside of the first stretch as well: set back by an
+    /// hour, it reads times of an hour before.
     fn outside(&self, time: i64) -> i64 {
-        self.from.saturating_sub(time).max(time.saturating_sub(self.until)).max(0)
+        let (from, until) = (self.from.max(self.seen.0), self.until.min(self.seen.1));
+        from.saturating_sub(time).max(time.saturating_sub(until)).max(0)
     }
 }
 
@@ -217,7 +225,8 @@ fn grown(alignment: &Alignment, readings: &[Reading], anchored: &[bool], least: 
 /// As if all clocks of the group were so much further ahead: its time goes with them.
 fn shift(stretch: &mut Stretch, by: i64) {
     stretch.base = stretch.base.saturating_add(by);
-    for time in [&mut stretch.from, &mut stretch.until, &mut stretch.middle] {
+    let (first, last) = &mut stretch.seen;
+    for time in [&mut stretch.from, &mut stretch.until, &mut stretch.middle, first, last] {
         if *time != i64::MIN && *time != i64::MAX {
             *time = time.saturating_sub(by);
         }
@@ -486,6 +495,9 @@ fn stretches(samples: &[Sample], bounds: &[Bound], least: f64) -> Vec<Stretch> {
     let usual = upper_median(changes.map(f64::abs).collect());
     let least = least.max(OVER_USUAL * usual);
     let samples = &agreed(samples, slope, least)[..];
+    let (first, last) = (samples[0].time, samples[samples.len() - 1].time);
+    let beyond = last.saturating_sub(first) / BEYOND + NEAR_NS;
+    let seen = (first.saturating_sub(beyond), last.saturating_add(beyond));
 
     let mut runs: Vec<Vec<Sample>> = vec![vec![samples[0]]];
     for (index, sample) in samples.iter().enumerate().skip(1) {
@@ -559,6 +571,7 @@ fn stretches(samples: &[Sample], bounds: &[Bound], least: f64) -> Vec<Stretch> {
         found.push(Stretch {
             from,
             until: i64::MAX,
+            seen,
             base,
             middle,
             level: at_middle - base.saturating_sub(zero) as f64,
@@ -566,7 +579,14 @@ fn stretches(samples: &[Sample], bounds: &[Bound], least: f64) -> Vec<Stretch> {
             unsure: 2.0 * (within + usual) + 1e6,
         });
     }
-    if found.is_empty() { vec![Stretch::steady(zero)] } else { found }
+    match &mut found[..] {
+        [] => vec![Stretch::steady(zero)],
+        [only] => {
+            only.seen = (i64::MIN, i64::MAX);
+            found
+        }
+        _ => found,
+    }
 }
 
 /// When a clock jumped that had not at `left` and had when it `came`: in between are messages, each with whether it speaks
@@ -638,6 +658,23 @@ mod tests {
     fn hours_ahead_for_a_while_are_two_jumps() {
         let there_and_back = |time: f64| if (300.0..330.0).contains(&time) { 28_560.002 } else { 0.002 };
         check(there_and_back, &[(300.0, 28_560.0), (330.0, -28_560.0)]);
+    }
+
+    #[test]
+    fn what_a_clock_reads_twice_are_times_that_it_was_seen_at() {
+        let set_back_by = |seconds: i64| {
+            let ahead = |k: i64| if k < 600 { 0 } else { -seconds * SECOND };
+            let sample = |k: i64| Sample { by: 0, time: k * SECOND / 2, ahead: ahead(k), within: 3_000_000 };
+            stretches(&(0..1_200).map(sample).collect::<Vec<_>>(), &[], LEAST_NS)
+        };
+        // Not an hour before the first of ten minutes, but once more as it was set back.
+        let time = |found: &[Stretch], local: i64| seen(found, local * SECOND).map(|(time, _)| time / SECOND);
+        let by_an_hour = set_back_by(3_600);
+        assert_eq!((time(&by_an_hour, 400 - 3_600), time(&by_an_hour, 100)), (Some(400), Some(100)));
+        let [back, _] = moments((&[Stretch::steady(0)], 400 * SECOND), (&by_an_hour, (400 - 3_600) * SECOND));
+        assert_eq!(back.time, 400 * SECOND);
+        let by_minutes = set_back_by(200);
+        assert_eq!((time(&by_minutes, 150), time(&by_minutes, 50)), (None, Some(50)));
     }
 
     #[test]
