@@ -57,6 +57,13 @@ impl Figure {
     }
 }
 
+impl Shown {
+    fn name(&self) -> String {
+        let fleets = if self.fleets == 1 { String::new() } else { format!(", {} a seed", self.fleets) };
+        format!("{}{fleets}{}", self.scenario, if self.reference { "" } else { ", no reference" })
+    }
+}
+
 /// The logarithm of the factor by which a figure grew; less than one of it counts as one.
 fn worse(with: f64, without: f64) -> f64 {
     (without.max(1.0) / with.max(1.0)).ln()
@@ -146,8 +153,8 @@ struct Fleets {
     /// The program as it is, which makes and scores all fleets.
     unchanged: PathBuf,
     seeds: std::ops::Range<u64>,
-    /// By scenario, and how many fleets a seed stands for: by seed and fleet.
-    known: BTreeMap<(&'static str, u64), Vec<Vec<Value>>>,
+    /// By scenario, how many fleets a seed stands for, and whether they have a reference: by seed and fleet.
+    known: BTreeMap<(&'static str, u64, bool), Vec<Vec<Value>>>,
 }
 
 impl Fleets {
@@ -186,10 +193,15 @@ impl Fleets {
             let fixed = fleets.join(format!("{seed}-fixed"));
             let _ = fs::remove_dir_all(&fixed);
             let mut fix = Command::new(program);
-            fix.arg("fix").arg(fleet.join("traces.binpb")).args(["--reference", "gateway-1", "--annotate", "none"]);
-            run(fix.arg("--out").arg(&fixed));
+            fix.arg("fix").arg(fleet.join("traces.binpb")).args(["--annotate", "none"]);
             let mut score = Command::new(&self.unchanged);
             score.arg("score").arg(&fixed).arg("--truth").arg(fleet.join("truth.parquet")).arg("--json");
+            if shown.reference {
+                fix.args(["--reference", "gateway-1"]);
+            } else {
+                score.args(["--gauge", "median"]);
+            }
+            run(fix.arg("--out").arg(&fixed));
             let score = serde_json::from_slice(&run(&mut score)).unwrap();
             fs::remove_dir_all(&fixed).unwrap();
             score
@@ -199,7 +211,7 @@ impl Fleets {
 
     /// Rows of the table, one for each figure.
     fn compare(&mut self, ingredient: &Ingredient, program: &Path, shown: &Shown) -> Vec<String> {
-        let key = (shown.scenario, shown.fleets);
+        let key = (shown.scenario, shown.fleets, shown.reference);
         if !self.known.contains_key(&key) {
             self.known.insert(key, self.measure(&self.unchanged, shown));
         }
@@ -217,11 +229,7 @@ fn row(ingredient: &Ingredient, shown: &Shown, figure: Figure, with: &[Vec<Value
     let cells = [
         ingredient.name.to_owned(),
         ingredient.instead.to_owned(),
-        if shown.fleets == 1 {
-            shown.scenario.to_owned()
-        } else {
-            format!("{}, {} a seed", shown.scenario, shown.fleets)
-        },
+        shown.name(),
         figure.name().to_owned(),
         format!("{:.1}", spread_out(&with)[1]),
         format!("{:.1}", spread_out(&without)[1]),

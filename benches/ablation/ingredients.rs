@@ -17,6 +17,8 @@ pub struct Shown {
     pub scenario: &'static str,
     /// How many of its fleets each seed stands for; a figure is their geometric mean.
     pub fleets: u64,
+    /// Whether the first gateway is named as one.
+    pub reference: bool,
     pub figures: &'static [Figure],
 }
 
@@ -30,12 +32,17 @@ pub struct Ingredient {
 }
 
 const fn of(scenario: &'static str, figures: &'static [Figure]) -> Shown {
-    Shown { scenario, fleets: 1, figures }
+    Shown { scenario, fleets: 1, reference: true, figures }
 }
 
 /// For what is rare in one fleet, and large then.
 const fn of_eight(scenario: &'static str, figures: &'static [Figure]) -> Shown {
-    Shown { scenario, fleets: 8, figures }
+    Shown { scenario, fleets: 8, reference: true, figures }
+}
+
+/// The same where no clock is named, less what all clocks are off by.
+const fn unanchored(scenario: &'static str, figures: &'static [Figure]) -> Shown {
+    Shown { scenario, fleets: 8, reference: false, figures }
 }
 
 pub const INGREDIENTS: &[Ingredient] = &[
@@ -50,6 +57,58 @@ pub const INGREDIENTS: &[Ingredient] = &[
         instead: "jumps of seconds are not taken off beforehand",
         replace: &[("align.rs", "jumps::find(&mut alignment, readings, anchored);", "let _ = jumps::find;")],
         shown: &[of("jumps", &[P95])],
+    },
+    Ingredient {
+        name: "roots",
+        instead: "the look for jumps is from the clock by which there are the fewest, whatever is left unexplained",
+        replace: &[(
+            "jumps.rs",
+            "CALLS * jumps(&grown) + self.unexplained(members, &grown);",
+            "CALLS * jumps(&grown) + 0 * self.unexplained(members, &grown);",
+        )],
+        shown: &[unanchored("leaping", &[P95, P99, Inverted])],
+    },
+    Ingredient {
+        name: "turn",
+        instead: "a clock stepped halfway between two quick calls",
+        replace: &[("jumps.rs", "turn(left, &between, came);", "turn(left, &between[..0], came);")],
+        shown: &[of_eight("leaping", &[P99, Inverted])],
+    },
+    Ingredient {
+        name: "astray",
+        instead: "what no stretch of a clock that jumps explains counts",
+        replace: &[(
+            "observation.rs",
+            "            astray,\n        }",
+            "            astray: astray && false,\n        }",
+        )],
+        shown: &[of_eight("leaping", &[P99, Inverted])],
+    },
+    Ingredient {
+        name: "begin",
+        instead: "curves begin at zero",
+        replace: &[(
+            "beforehand.rs",
+            "let empty = curves.clone();",
+            "let empty = curves.clone();\n    if empty.knots() < usize::MAX {\n        return;\n    }",
+        )],
+        shown: &[of_eight("leaping", &[P99, Inverted]), of_eight("brief", &[P99, Inverted])],
+    },
+    Ingredient {
+        name: "beside",
+        instead: "both ends of a message are on one side of a step",
+        replace: &[(
+            "observation.rs",
+            "let near = curves.steps(clock).filter(|step| (step.0 - at)",
+            "let near = curves.steps(clock).filter(|step| false && (step.0 - at)",
+        )],
+        shown: &[of_eight("leaping", &[P99, Inverted])],
+    },
+    Ingredient {
+        name: "usual",
+        instead: "a group is measured from the clock whose mean offset is the median, however often it steps",
+        replace: &[("gauge.rs", "offsets.truncate(offsets.len().div_ceil(2));", "offsets.truncate(offsets.len());")],
+        shown: &[unanchored("leaping", &[P95, P99, Inverted])],
     },
     Ingredient {
         name: "asymmetry",
