@@ -217,6 +217,21 @@ fn clocks_that_leap_are_followed_whatever_the_others_are_measured_from() {
 }
 
 #[test]
+fn what_a_clock_did_before_it_was_set_back_is_no_guess() {
+    // Each reads a time once, as it steps by more than the dump is long.
+    for seed in [2, 3, 5, 6, 7, 9] {
+        let check = |case: Case| {
+            let score = case.score_against(Gauge::Median);
+            let max_ms = score.corrected.error.max_ns / 1e6;
+            assert!(max_ms < 1.0, "{}: {max_ms} ms at the most", case.what);
+            assert_eq!(score.corrected.inversions.inverted, 0, "{}", case.what);
+            case
+        };
+        check(check(case("set_back", seed, |_| {})).without_a_reference());
+    }
+}
+
+#[test]
 fn a_saw_tooth_is_followed() {
     // Of half an hour, the offset that the teeth take back adds up to two minutes.
     for (seed, minutes) in [(1, 10), (2, 10), (3, 10), (1, 30), (6, 30), (2, 60)] {

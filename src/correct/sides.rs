@@ -281,8 +281,15 @@ fn options(span: Recorded, model: &ClockModel, reach: &RangeInclusive<i64>) -> V
                 && time(index) < segment.until.nanos().saturating_add(NEAR_STEP_NS)
         }));
         // A clock that is set back reads times of long before anything was recorded.
-        if near.iter().any(|&index| reach.contains(&time(index))) {
-            near.retain(|&index| reach.contains(&time(index)));
+        let recorded = |&index: &usize| reach.contains(&time(index));
+        if near.iter().any(recorded) {
+            near.retain(recorded);
+        } else if let Some(nearest) = (0..model.segments.len()).filter(recorded).min_by_key(|&index| {
+            let segment = &model.segments[index];
+            segment.from.nanos().saturating_sub(time(index)).max(time(index).saturating_sub(segment.until.nanos()))
+        }) {
+            // Where calls are rare, when it was set back is known no better.
+            near = vec![nearest];
         }
         near
     };
@@ -393,6 +400,8 @@ mod tests {
         let alone = |seen, start: f64| found(vec![set_back(seen, -3_600)], &[(span(start, start + 1.0), 0, None)])[0];
         assert_eq!(alone(0..=900, -3_400.0), on(1, 0));
         assert_eq!(alone(0..=900, 50.0), on(0, 0));
+        // The step was two seconds earlier than is thought.
+        assert_eq!(alone(0..=900, -3_502.0), on(1, 0));
         // Where it may be either, that it may be an hour off is said.
         assert_eq!(alone(-5_000..=5_000, -3_400.0), on(0, 3_600));
     }
