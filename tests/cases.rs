@@ -219,7 +219,7 @@ fn clocks_that_leap_are_followed_whatever_the_others_are_measured_from() {
 #[test]
 fn what_a_clock_did_before_it_was_set_back_is_no_guess() {
     // Each reads a time once, as it steps by more than the dump is long.
-    for seed in [2, 3, 5, 6, 7, 9] {
+    for seed in [1, 2, 3, 4, 5, 6, 7, 9] {
         let check = |case: Case| {
             let score = case.score_against(Gauge::Median);
             let max_ms = score.corrected.error.max_ns / 1e6;

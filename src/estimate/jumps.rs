@@ -444,7 +444,8 @@ fn quick_among(of_neighbour: &[Sample], most: i64) -> impl Iterator<Item = Sampl
 
 /// Samples without those that most of the other neighbours contradict before and after; of two, the one by which the clock
 /// is the steadier is believed. What one neighbour alone says of a clock is the neighbour's own: steps of less than a second
-/// are no jumps, but may add up to some, and by such a clock others seemed to jump to and fro (fleet `steps`, seed 513).
+/// are no jumps, but may add up to some, and by such a clock others seemed to jump to and fro (fleet `steps`, seed 513). So is
+/// what it says of times that lie further from all that the others say than these lie from each other.
 fn agreed(samples: &[Sample], slope: f64, least: f64) -> Vec<Sample> {
     let mut of_neighbour: BTreeMap<u32, Vec<Sample>> = BTreeMap::new();
     samples.iter().for_each(|sample| of_neighbour.entry(sample.by).or_default().push(*sample));
@@ -454,6 +455,13 @@ fn agreed(samples: &[Sample], slope: f64, least: f64) -> Vec<Sample> {
     let range = |samples: &Vec<Sample>| {
         let rises = || samples.iter().map(|sample| rise(&samples[0], sample));
         rises().fold(0.0, f64::max) - rises().fold(0.0, f64::min)
+    };
+    let reach = |samples: &Vec<Sample>| (samples[0].time, samples[samples.len() - 1].time);
+    let is_far = |sample: &&Sample| {
+        let others = || of_neighbour.iter().filter(|(by, _)| **by != sample.by).map(|(_, theirs)| reach(theirs));
+        let (first, last) = others().fold((i64::MAX, i64::MIN), |all, own| (all.0.min(own.0), all.1.max(own.1)));
+        let beyond = last.saturating_sub(first).saturating_add(NEAR_NS);
+        others().count() > 1 && first.saturating_sub(sample.time).max(sample.time.saturating_sub(last)) > beyond
     };
     let ranges: BTreeMap<u32, f64> = of_neighbour.iter().map(|(&by, samples)| (by, range(samples))).collect();
     let is_agreed = |sample: &&Sample| {
@@ -471,7 +479,7 @@ fn agreed(samples: &[Sample], slope: f64, least: f64) -> Vec<Sample> {
             _ => 2 * against.len() < of_neighbour.len(),
         }
     };
-    let agreed: Vec<Sample> = samples.iter().filter(is_agreed).copied().collect();
+    let agreed: Vec<Sample> = samples.iter().filter(|sample| !is_far(sample) && is_agreed(sample)).copied().collect();
     // Where each contradicts each other, none is more believable: only the first and last of each are left.
     if 10 * agreed.len() < samples.len() { samples.to_vec() } else { agreed }
 }
@@ -798,6 +806,21 @@ mod tests {
         let readings: Vec<Reading> = (0..600).map(|k| call((0, 0), (1, ahead(k)), k * SECOND / 2, 1_000_000)).collect();
         let alignment = Alignment { groups: vec![0; 2], bases: vec![0; 2], stretches: vec![Vec::new(); 2] };
         assert_eq!(closer(&alignment, &readings, &[true, false]), BTreeMap::new());
+    }
+
+    #[test]
+    fn what_one_neighbour_says_of_hours_later_is_its_own_leap() {
+        // Ten minutes; one of three neighbours leaps ahead by an hour in the last one, which nothing tells yet.
+        let leaps = |k: i64| k % 3 == 0 && k > 540;
+        let sample = |k: i64| {
+            let hour = if leaps(k) { 3_600 * SECOND } else { 0 };
+            Sample { by: (k % 3) as u32, time: k * SECOND + hour, ahead: -hour, within: 5_000_000 }
+        };
+        let samples: Vec<Sample> = (0..600).map(sample).collect();
+        assert_eq!(agreed(&samples, 0.0, LEAST_NS).len(), (0..600).filter(|k| !leaps(*k)).count());
+        // By two it might be either.
+        let two: Vec<Sample> = samples.iter().filter(|sample| sample.by < 2).copied().collect();
+        assert_eq!(agreed(&two, 0.0, LEAST_NS).len(), two.len());
     }
 
     #[test]
