@@ -36,7 +36,7 @@ const CALLS: usize = 5;
 /// A local trace goes on as it began for so long after a jump.
 const NEAR_NS: i64 = 500_000_000;
 
-/// A clock goes on for so much of the time that it was seen for, before and after.
+/// Before and after it was seen, a clock goes on for one part in so many of that time.
 const BEYOND: i64 = 10;
 
 /// Without a clock that is known to be right, so many of a group's clocks are tried as the one that never jumps.
@@ -681,6 +681,11 @@ mod tests {
         assert_eq!((time(&by_an_hour, 400 - 3_600), time(&by_an_hour, 100)), (Some(400), Some(100)));
         let [back, _] = moments((&[Stretch::steady(0)], 400 * SECOND), (&by_an_hour, (400 - 3_600) * SECOND));
         assert_eq!(back.time, 400 * SECOND);
+        // Nor if all clocks are a day further ahead.
+        let day = 86_400;
+        let mut ahead = by_an_hour.clone();
+        ahead.iter_mut().for_each(|stretch| shift(stretch, day * SECOND));
+        assert_eq!((time(&ahead, 400 - 3_600), time(&ahead, 100)), (Some(400 - day), Some(100 - day)));
         let by_minutes = set_back_by(200);
         assert_eq!((time(&by_minutes, 150), time(&by_minutes, 50)), (None, Some(50)));
     }
