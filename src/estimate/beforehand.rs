@@ -43,7 +43,7 @@ pub(super) fn breaks(
     for new in known {
         match breaks.iter_mut().find(|old| old.jump_ns != 0 && steps::beside(old, &new)) {
             // A clock that steps by less than jumps are may have another's jump seem larger or smaller.
-            Some(old) => old.size = old.size.max(2.0 * (new.size - old.jump_ns as f64).abs().min(jumps::LEAST_NS)),
+            Some(old) => old.size = old.size.max(2.0 * (new.size - old.jump_ns as f64).abs().min(jumps::LARGE_NS)),
             None => breaks.push(new),
         }
     }
@@ -71,7 +71,7 @@ pub(super) fn begin(
                 None => looked.get(&clock).and_then(|looked| jumps::over(looked, time, base)),
             };
             // The two may place a jump differently.
-            closer.filter(|closer| (closer - first).abs() < jumps::LEAST_NS).unwrap_or(first)
+            closer.filter(|closer| (closer - first).abs() < jumps::LARGE_NS).unwrap_or(first)
         });
     }
 }

@@ -146,7 +146,7 @@ pub(super) fn observe(
             grid.place(bases[2], reading.response_sent),
             grid.place(bases[3], reading.response_received),
         ];
-        let early = |sent: Moment, came: Moment| sent.time.saturating_sub(came.time) as f64 > jumps::LEAST_NS;
+        let early = |sent: Moment, came: Moment| sent.time.saturating_sub(came.time) as f64 > jumps::LARGE_NS;
         let jumps = !alignment.stretches[client as usize].is_empty();
         let astray = jumps
             && (early(moments[0], moments[1]) || (reading.side != Side::Forward && early(moments[2], moments[3])));
