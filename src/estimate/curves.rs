@@ -148,15 +148,6 @@ impl Curves {
         }
     }
 
-    /// A clock's steps that were not taken off the readings: where each is, and how large by the values.
-    pub(super) fn steps(&self, clock: u32) -> impl Iterator<Item = (f64, f64)> {
-        let knots = self.knots();
-        let of_clock = self.of_clock[clock as usize].iter().map(move |&index| (&self.breaks[index], knots + index));
-        of_clock
-            .filter(|(found, _)| found.from == found.to && found.jump_ns == 0)
-            .map(|(found, unknown)| (found.from, self.values[unknown]))
-    }
-
     /// How many breaks of these clocks have begun at a place on the grid.
     pub(super) fn breaks_before(&self, clocks: [u32; 2], at: f64) -> usize {
         let begun =

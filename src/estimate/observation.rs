@@ -83,48 +83,23 @@ impl Observation {
         };
         let steady = curves.of_clock[self.client as usize].len() <= curves.of_clock[self.server as usize].len();
         let [sent, received, responded, returned] = self.local;
-        let beside = |clock, local, at, later| beside(curves, clock, local, at, later, spacing_ns);
+        let beside = |clock: u32, local: f64, at: f64| local - curves.at(clock, at) / spacing_ns;
         if steady {
             self.sent = alone(self.client, sent);
             self.returned = alone(self.client, returned);
-            self.received = beside(self.server, received, self.sent, true);
-            self.responded = beside(self.server, responded, self.returned, false);
+            self.received = beside(self.server, received, self.sent);
+            self.responded = beside(self.server, responded, self.returned);
         } else {
             self.received = alone(self.server, received);
             self.responded = alone(self.server, responded);
-            self.sent = beside(self.client, sent, self.received, false);
-            self.returned = beside(self.client, returned, self.responded, true);
+            self.sent = beside(self.client, sent, self.received);
+            self.returned = beside(self.client, returned, self.responded);
         }
     }
 
     /// Where the reading stands on the grid: by the client's clock, at the end that the reading is about.
     pub(super) fn place(&self) -> f64 {
         if self.side == Side::Backward { self.returned } else { self.sent }
-    }
-}
-
-/// A message takes no longer, ns.
-const NEAR_NS: f64 = 1e9;
-
-/// Where a reading of a clock stands whose message has its other end `at` a place, at which the reading is `later`, or else
-/// earlier. Of a message that is on its way while the clock steps, one end is before the step and one after it; when that
-/// was is not known to a message's delay, and it is on the side where it is the less impossible.
-fn beside(curves: &Curves, clock: u32, local: f64, at: f64, later: bool, spacing_ns: f64) -> f64 {
-    let place = |offset: f64| local - offset / spacing_ns;
-    let offset = curves.at(clock, at);
-    let near = curves.steps(clock).filter(|step| (step.0 - at).abs() * spacing_ns < NEAR_NS);
-    let Some((step, size)) = near.min_by(|one, other| (one.0 - at).abs().total_cmp(&(other.0 - at).abs())) else {
-        return place(offset);
-    };
-    let (before, after) = if at < step { (offset, offset + size) } else { (offset - size, offset) };
-    let (before, after) = (place(before), place(after));
-    let early = |place: f64| if later { at - place } else { place - at }.max(0.0);
-    let [wrong_before, wrong_after] =
-        [(before - step).max(0.0) + early(before), (step - after).max(0.0) + early(after)];
-    if wrong_before < wrong_after || (wrong_before == wrong_after && at < step) {
-        before.min(step.next_down())
-    } else {
-        after.max(step)
     }
 }
 
@@ -207,33 +182,7 @@ impl Observation {
 
 #[cfg(test)]
 mod tests {
-    use super::super::curves::{Break, Shape};
     use super::*;
-
-    /// The second clock steps by 400 ms at the fourth knot; knots are a second apart.
-    fn curves() -> Curves {
-        let step = Break { clock: 1, from: 4.0, to: 4.0, size: 4e8, least: 0.0, jump_ns: 0, shape: Shape::Whole };
-        let mut curves = Curves::new(&[None, Some((0, 9))], vec![step], 0);
-        curves.values[10] = 4e8;
-        curves
-    }
-
-    #[test]
-    fn a_message_that_is_on_its_way_while_a_clock_steps_is_on_both_sides() {
-        let curves = curves();
-        let place = |local, at, later| beside(&curves, 1, local, at, later, 1e9);
-        let is = |found: f64, expected: f64| assert!((found - expected).abs() < 1e-9, "{found}, not {expected}");
-        // Sent before and received after, each by the clock as it was then.
-        is(place(4.41, 3.99, true), 4.01);
-        is(place(3.99, 4.01, false), 3.99);
-        // Nothing of the kind.
-        is(place(3.98, 3.97, true), 3.98);
-        is(place(4.42, 4.01, true), 4.02);
-        is(place(9.4, 9.0, true), 9.0);
-        // The step is a little earlier than is thought, and a little later.
-        is(place(4.395, 3.99, true), 4.0);
-        assert!(place(4.01, 4.005, true) < 4.0);
-    }
 
     #[test]
     fn of_a_clock_that_jumps_what_no_stretch_explains_is_astray() {
