@@ -59,6 +59,26 @@ pub const INGREDIENTS: &[Ingredient] = &[
         shown: &[of("jumps", &[P95])],
     },
     Ingredient {
+        name: "half_seconds",
+        instead: "no jump of less than a second is taken off beforehand",
+        replace: &[(
+            "jumps.rs",
+            "const TAKEN_OFF: Look = Look { least: 1e8, sure: LARGE_NS };",
+            "const TAKEN_OFF: Look = Look { least: 1e9, sure: LARGE_NS };",
+        )],
+        shown: &[of_eight("half_seconds", &[P99, Inverted])],
+    },
+    Ingredient {
+        name: "slewed",
+        instead: "what a clock changed by while nobody looked it jumped by",
+        replace: &[(
+            "jumps.rs",
+            "const TAKEN_OFF: Look = Look { least: 1e8, sure: LARGE_NS };",
+            "const TAKEN_OFF: Look = Look { least: 1e8, sure: 0.0 };",
+        )],
+        shown: &[of("slews", &[P99, Inverted])],
+    },
+    Ingredient {
         name: "roots",
         instead: "the look for jumps is from the clock by which there are the fewest, whatever is left unexplained",
         replace: &[(
@@ -66,13 +86,13 @@ pub const INGREDIENTS: &[Ingredient] = &[
             "CALLS * jumps(&grown) + self.unexplained(members, &grown);",
             "CALLS * jumps(&grown) + 0 * self.unexplained(members, &grown);",
         )],
-        shown: &[unanchored("leaping", &[P95, P99, Inverted])],
+        shown: &[unanchored("all_leap", &[P99, Inverted])],
     },
     Ingredient {
         name: "turn",
         instead: "a clock stepped halfway between two quick calls",
         replace: &[("jumps.rs", "turn(left, &between, came);", "turn(left, &between[..0], came);")],
-        shown: &[of_eight("leaping", &[P99, Inverted])],
+        shown: &[of_eight("hectic", &[P99, Inverted])],
     },
     Ingredient {
         name: "astray",
@@ -82,7 +102,7 @@ pub const INGREDIENTS: &[Ingredient] = &[
             "            astray,\n        }",
             "            astray: astray && false,\n        }",
         )],
-        shown: &[of_eight("leaping", &[P99, Inverted])],
+        shown: &[unanchored("few_calls", &[P99, Inverted])],
     },
     Ingredient {
         name: "begin",
@@ -92,23 +112,13 @@ pub const INGREDIENTS: &[Ingredient] = &[
             "let empty = curves.clone();",
             "let empty = curves.clone();\n    if empty.knots() < usize::MAX {\n        return;\n    }",
         )],
-        shown: &[of_eight("leaping", &[P99, Inverted]), of_eight("brief", &[P99, Inverted])],
-    },
-    Ingredient {
-        name: "beside",
-        instead: "both ends of a message are on one side of a step",
-        replace: &[(
-            "observation.rs",
-            "let near = curves.steps(clock).filter(|step| (step.0 - at)",
-            "let near = curves.steps(clock).filter(|step| false && (step.0 - at)",
-        )],
-        shown: &[of_eight("leaping", &[P99, Inverted])],
+        shown: &[unanchored("all_leap", &[P99, Inverted])],
     },
     Ingredient {
         name: "usual",
         instead: "a group is measured from the clock whose mean offset is the median, however often it steps",
         replace: &[("gauge.rs", "offsets.truncate(offsets.len().div_ceil(2));", "offsets.truncate(offsets.len());")],
-        shown: &[unanchored("leaping", &[P95, P99, Inverted])],
+        shown: &[unanchored("all_leap", &[P99, Inverted])],
     },
     Ingredient {
         name: "asymmetry",
@@ -120,7 +130,7 @@ pub const INGREDIENTS: &[Ingredient] = &[
         name: "limits",
         instead: "links normally uneven, however far out",
         replace: &[("fit.rs", "for round in 1..=LIMITINGS {", "for round in 1..LIMITINGS.min(1) {")],
-        shown: &[of("drift", &[P95]), of("far", &[P95])],
+        shown: &[of_eight("drift", &[P95]), of_eight("far", &[P95])],
     },
     Ingredient {
         name: "learnt",
