@@ -5,8 +5,9 @@
 //! away from the calls that they belong to, and a curve that bends freely would run through the hours between. What a
 //! jump is wrong by after this is an unknown of the solve ([`super::curves::Break`]).
 //!
-//! Smaller steps stay in the readings, and are what the search in the solved curves begins with: where neighbours step
-//! within seconds of each other, a curve that bends freely tells neither when nor whose step it was.
+//! What may have been a slew as well is no jump: the look follows it, so that others can be measured from that clock, and
+//! leaves it in the readings. Smaller steps stay there too, and are what the search in the solved curves begins with:
+//! where neighbours step within seconds of each other, a curve that bends freely tells neither when nor whose step it was.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -61,7 +62,7 @@ const BEYOND: i64 = 10;
 /// Without a clock that is known to be right, so many of a group's clocks are tried as the one that never jumps.
 const ROOTS: usize = 4;
 
-/// The time between two jumps of one clock.
+/// The time between two jumps of one clock, or between those and slews that a look has followed it across.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Stretch {
     /// When it begins, by the other clocks.
