@@ -66,7 +66,7 @@ pub const INGREDIENTS: &[Ingredient] = &[
             "const TAKEN_OFF: Look = Look { least: 1e8, sure: LARGE_NS };",
             "const TAKEN_OFF: Look = Look { least: 1e9, sure: LARGE_NS };",
         )],
-        shown: &[of_eight("half_seconds", &[P99, Inverted])],
+        shown: &[Shown { fleets: 24, ..of("half_seconds", &[P99, Inverted]) }],
     },
     Ingredient {
         name: "slewed",
@@ -102,7 +102,7 @@ pub const INGREDIENTS: &[Ingredient] = &[
             "            astray,\n        }",
             "            astray: astray && false,\n        }",
         )],
-        shown: &[unanchored("few_calls", &[P99, Inverted])],
+        shown: &[Shown { fleets: 24, ..unanchored("few_calls", &[P99, Inverted]) }],
     },
     Ingredient {
         name: "begin",
