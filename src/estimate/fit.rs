@@ -641,8 +641,8 @@ fn ranges(
     let stretch = STRETCH_S * 1e9 / grid.spacing_ns;
     for (clock, range) in ranges.iter_mut().enumerate() {
         // By the raw times of a clock that jumps its spans may lie hours away.
-        let jumps = jumps::steps(clock as u32, &alignment.stretches[clock]).next().is_some();
-        let spans = spans.get(clock).filter(|_| !jumps);
+        let never_jumps = jumps::steps(clock as u32, &alignment.stretches[clock]).next().is_none();
+        let spans = spans.get(clock).filter(|_| never_jumps);
         if let (Some((low, high)), Some(Some((first, last)))) = (range, spans) {
             let first = grid.place(alignment.bases[clock], first.nanos());
             let last = grid.place(alignment.bases[clock], last.nanos());

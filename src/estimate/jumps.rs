@@ -24,9 +24,9 @@ struct Look {
     sure: f64,
 }
 
-/// What is taken off the readings. The search in the solved curves finds a step of half a second that neighbours take as
-/// well only in two of three fleets (`half_seconds`), and a saw tooth of seconds comes out as a dozen slews
-/// (`tests/cases.rs`); but what was taken off comes no more out as a slew, which ends where it is seen to.
+/// What is taken off the readings. By the search in the solved curves alone, clocks that step by half a second within seconds
+/// of each other are mistaken for one another (`benches/ablation/half_seconds.toml`), and a saw tooth of seconds comes out as
+/// a dozen slews (`tests/cases.rs`). But the search can make no slew of what was taken off.
 const TAKEN_OFF: Look = Look { least: 1e8, sure: LARGE_NS };
 
 /// What the search begins with; for what is smaller it needs no help. 3, 5 and 20 ms do as well.
