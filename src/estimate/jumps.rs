@@ -563,17 +563,17 @@ fn stretches(samples: &[Sample], bounds: &[Bound], look: Look) -> Vec<Stretch> {
     let mut joined: Vec<(bool, Vec<Sample>)> = Vec::new();
     for run in runs {
         let begins = run[0].time;
-        let change = |last: &[Sample]| {
-            level(&run[..run.len().min(CALLS)], begins) - level(&last[last.len().saturating_sub(CALLS)..], begins)
+        let Some((_, last)) = joined.last_mut() else {
+            joined.push((true, run));
+            continue;
         };
-        match joined.last_mut() {
-            Some((_, last)) if change(last).abs() <= least => last.extend(run),
-            last => {
-                let slewed =
-                    |last: &[Sample]| change(last).abs() < look.sure && may_have_slewed(last, &run, change(last));
-                let jumped = !last.is_some_and(|(_, last)| slewed(last));
-                joined.push((jumped, run));
-            }
+        let before = level(&last[last.len().saturating_sub(CALLS)..], begins);
+        let change = level(&run[..run.len().min(CALLS)], begins) - before;
+        if change.abs() <= least {
+            last.extend(run);
+        } else {
+            let jumped = change.abs() >= look.sure || !may_have_slewed(last, &run, change);
+            joined.push((jumped, run));
         }
     }
 
