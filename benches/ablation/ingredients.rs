@@ -89,12 +89,6 @@ pub const INGREDIENTS: &[Ingredient] = &[
         shown: &[unanchored("all_leap", &[P99, Inverted])],
     },
     Ingredient {
-        name: "turn",
-        instead: "a clock stepped halfway between two quick calls",
-        replace: &[("jumps.rs", "turn(left, &between, came);", "turn(left, &between[..0], came);")],
-        shown: &[of_eight("hectic", &[P99, Inverted])],
-    },
-    Ingredient {
         name: "astray",
         instead: "what no stretch of a clock that jumps explains counts",
         replace: &[(
@@ -112,7 +106,7 @@ pub const INGREDIENTS: &[Ingredient] = &[
             "let empty = curves.clone();",
             "let empty = curves.clone();\n    if empty.knots() < usize::MAX {\n        return;\n    }",
         )],
-        shown: &[unanchored("all_leap", &[P99, Inverted])],
+        shown: &[of_eight("mixed", &[P99, Inverted])],
     },
     Ingredient {
         name: "usual",
