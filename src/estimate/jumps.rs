@@ -44,6 +44,9 @@ const AT_ONCE: f64 = 0.85;
 /// One clock has no more of them: each is an unknown of the solve.
 const MOST_STEPS: usize = 60;
 
+/// One call in so many is few.
+const FEW: usize = 20;
+
 /// How often each clock is then looked at again, by all others as they are known by then.
 const LOOKS: usize = 2;
 
@@ -167,6 +170,21 @@ fn is_fine(reading: &Reading) -> bool {
     f64::from(reading.client_quantum_ns.max(reading.server_quantum_ns)) < TAKEN_OFF.least
 }
 
+/// When a call's messages left and came.
+fn four_moments(call: &Reading, grown: &BTreeMap<u32, Vec<Stretch>>) -> Option<[Moment; 4]> {
+    let (client, server) = (grown.get(&call.link.client.0)?, grown.get(&call.link.server.0)?);
+    let [sent, received] = moments((client, call.request_sent), (server, call.request_received));
+    let [responded, returned] = moments((server, call.response_sent), (client, call.response_received));
+    Some([sent, received, responded, returned])
+}
+
+/// Whether a message of a reading comes long before it was sent, whatever stretches its clocks are in.
+pub(super) fn is_astray(moments: &[Moment; 4], side: Side) -> bool {
+    let [sent, received, responded, returned] = moments;
+    let is_early = |left: &Moment, came: &Moment| left.time.saturating_sub(came.time) as f64 > LARGE_NS;
+    is_early(sent, received) || (side != Side::Forward && is_early(responded, returned))
+}
+
 /// Gives the clocks of groups in which one jumps a stretch for each time between two jumps.
 pub(super) fn find(alignment: &mut Alignment, readings: &[Reading], anchored: &[bool]) {
     for (clock, stretches) in grown(alignment, readings, anchored, TAKEN_OFF) {
@@ -220,7 +238,12 @@ fn grown(alignment: &Alignment, readings: &[Reading], anchored: &[bool], look: L
             members.iter().copied().filter(|&clock| anchored.get(clock as usize).copied().unwrap_or(false)).collect();
         let mut grown = if fixed.is_empty() { graph.grow_from_any(&members) } else { graph.grow(&fixed) };
         if jumps(&grown) == 0 {
-            continue;
+            // One trace may tell of a step of twenty seconds, and bends the curves of all clocks near it if it counts; but a
+            // clock that runs off is off by as much in many calls.
+            let (astray, calls) = graph.astray(&grown);
+            if look.least < TAKEN_OFF.least || astray == 0 || FEW * astray > calls {
+                continue;
+            }
         }
         if fixed.is_empty() {
             let mut firsts: Vec<i64> = grown.values().map(|stretches| stretches[0].base).collect();
@@ -339,11 +362,8 @@ impl<'a> Graph<'a> {
 
     /// Calls of a group whose messages seem to come more than a step before or after they could.
     fn unexplained(&self, members: &[u32], grown: &BTreeMap<u32, Vec<Stretch>>) -> usize {
-        let histories = |call: &Reading| Some((grown.get(&call.link.client.0)?, grown.get(&call.link.server.0)?));
         let is_unexplained = |call: &&&Reading| {
-            histories(call).is_none_or(|(client, server)| {
-                let [sent, received] = moments((client, call.request_sent), (server, call.request_received));
-                let [responded, returned] = moments((server, call.response_sent), (client, call.response_received));
+            four_moments(call, grown).is_none_or(|[sent, received, responded, returned]| {
                 let most = call.round_trip_delay_ns() as f64 + self.look.least;
                 let off = |left: Moment, came: Moment| came.time.saturating_sub(left.time) as f64;
                 [off(sent, received), off(responded, returned)].iter().any(|off| off.abs() > most)
@@ -351,6 +371,13 @@ impl<'a> Graph<'a> {
         };
         let calls = members.iter().flat_map(|clock| &self.of_clock[clock]);
         calls.filter(is_unexplained).count() / 2
+    }
+
+    /// How many calls of some clocks are astray, and how many there are.
+    fn astray(&self, grown: &BTreeMap<u32, Vec<Stretch>>) -> (usize, usize) {
+        let calls = || grown.keys().filter_map(|clock| self.of_clock.get(clock)).flatten();
+        let is_astray = |call: &&&Reading| four_moments(call, grown).is_some_and(|all| is_astray(&all, call.side));
+        (calls().filter(is_astray).count(), calls().count())
     }
 
     /// A clock's stretches by those that are known; where enough of them are `steady`, by these alone.

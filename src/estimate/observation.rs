@@ -6,7 +6,7 @@ use super::align::Alignment;
 use super::curves::Curves;
 use super::evidence::{Reading, Side};
 use super::fit::Grid;
-use super::jumps::{self, Moment};
+use super::jumps;
 
 /// Readings that are worth a turn of their own.
 pub(super) const AT_ONCE: usize = 4_096;
@@ -121,10 +121,7 @@ pub(super) fn observe(
             grid.place(bases[2], reading.response_sent),
             grid.place(bases[3], reading.response_received),
         ];
-        let early = |sent: Moment, came: Moment| sent.time.saturating_sub(came.time) as f64 > jumps::LARGE_NS;
-        let jumps = !alignment.stretches[client as usize].is_empty();
-        let astray = jumps
-            && (early(moments[0], moments[1]) || (reading.side != Side::Forward && early(moments[2], moments[3])));
+        let astray = !alignment.stretches[client as usize].is_empty() && jumps::is_astray(&moments, reading.side);
         let [sent, received, responded, returned] = moments.map(|moment| grid.place(0, moment.time));
         Observation {
             link: links.binary_search(&reading.link).unwrap_or(0) as u32,
