@@ -3,11 +3,13 @@
 //! In come what the clock's model says and how the SDK stamped the end; out go new times, by how much and how sure.
 //! Within a segment all spans move alike, so the order of events on one clock never changes.
 
+mod doubt;
 mod fallback;
 mod nudge;
 mod recover;
 mod sides;
 
+pub use doubt::doubt;
 pub use fallback::{Call, Ground, fall_back};
 pub use nudge::{Order, nudge};
 pub use recover::{Awaited, recover};

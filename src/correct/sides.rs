@@ -23,7 +23,7 @@ pub struct Sides {
 const NEAR_STEP_NS: i64 = 500_000_000;
 
 /// Fits that differ by less than this are alike: spans stick out of each other by a millisecond for other reasons.
-const ALIKE_NS: i64 = 1_000_000;
+pub(super) const ALIKE_NS: i64 = 1_000_000;
 
 /// Nothing sticks out by more than this, so that sums stay exact.
 const MOST_NS: i64 = 1 << 60;

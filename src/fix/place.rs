@@ -33,9 +33,11 @@ pub fn corrected(settings: &Fix, dump: &Dump, spans: &[Paired], pairing: &Pairin
     for (span, before) in &dump.corrected_before {
         corrected[*span as usize] = *before;
     }
+    let fixed = |span: u32| dump.spans[span as usize].marked || spans[span as usize].head.is_broken();
+    let orders = orders(spans, pairing, map);
+    correct::doubt(&mut corrected, &clocks, &orders, fixed);
     if settings.enforce_causality {
-        let fixed = |span: u32| dump.spans[span as usize].marked || spans[span as usize].head.is_broken();
-        correct::nudge(&mut corrected, &orders(spans, pairing, map), fixed);
+        correct::nudge(&mut corrected, &orders, fixed);
     }
     // A copy has no parent of its own; it goes where the span goes that stands for it.
     pairing.copies.iter().for_each(|&(copy, of)| corrected[copy as usize] = corrected[of as usize]);
