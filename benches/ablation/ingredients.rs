@@ -99,6 +99,16 @@ pub const INGREDIENTS: &[Ingredient] = &[
         shown: &[Shown { fleets: 24, ..unanchored("few_calls", &[P99, Inverted]) }],
     },
     Ingredient {
+        name: "few",
+        instead: "where no clock jumps, calls that are seconds off count",
+        replace: &[(
+            "jumps.rs",
+            "|| astray == 0 || FEW * astray > calls {",
+            "|| astray < usize::MAX || FEW * astray > calls {",
+        )],
+        shown: &[Shown { fleets: 24, ..of("late_step", &[P99]) }],
+    },
+    Ingredient {
         name: "begin",
         instead: "curves begin at zero",
         replace: &[(
@@ -106,7 +116,7 @@ pub const INGREDIENTS: &[Ingredient] = &[
             "let empty = curves.clone();",
             "let empty = curves.clone();\n    if empty.knots() < usize::MAX {\n        return;\n    }",
         )],
-        shown: &[of_eight("mixed", &[P99, Inverted])],
+        shown: &[of_eight("saw_tooth", &[P99, Inverted])],
     },
     Ingredient {
         name: "usual",
