@@ -89,6 +89,12 @@ pub const INGREDIENTS: &[Ingredient] = &[
         shown: &[unanchored("all_leap", &[P99, Inverted])],
     },
     Ingredient {
+        name: "turn",
+        instead: "a clock stepped halfway between two quick calls",
+        replace: &[("jumps.rs", "turn(left, &between, came);", "turn(left, &between[..0], came);")],
+        shown: &[of_eight("hectic", &[P99, Inverted])],
+    },
+    Ingredient {
         name: "astray",
         instead: "what no stretch of a clock that jumps explains counts",
         replace: &[(

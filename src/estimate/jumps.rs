@@ -165,6 +165,16 @@ struct Sample {
     within: i64,
 }
 
+/// One message's word on a clock: it was no further ahead than this, or else no less far.
+#[derive(Clone, Copy, Debug)]
+struct Bound {
+    time: i64,
+    ahead: i64,
+    is_upper: bool,
+    /// What the readings are floored to.
+    quantum: i64,
+}
+
 /// Whole seconds are no witnesses of steps.
 fn is_fine(reading: &Reading) -> bool {
     f64::from(reading.client_quantum_ns.max(reading.server_quantum_ns)) < TAKEN_OFF.least
@@ -222,14 +232,14 @@ pub(super) fn steps(clock: u32, stretches: &[Stretch]) -> impl Iterator<Item = S
 
 /// The stretches of all clocks in groups in which one steps.
 fn grown(alignment: &Alignment, readings: &[Reading], anchored: &[bool], look: Look) -> BTreeMap<u32, Vec<Stretch>> {
-    let is_call = |r: &&Reading| is_fine(r) && r.side != Side::Forward && r.round_trip_delay_ns() >= 0;
-    let calls: Vec<&Reading> = readings.iter().filter(is_call).collect();
+    let fine = || readings.iter().filter(|reading| is_fine(reading));
+    let calls: Vec<&Reading> = fine().filter(|r| r.side != Side::Forward && r.round_trip_delay_ns() >= 0).collect();
     let groups = groups_that_step(alignment, &calls, look.least);
     if groups.is_empty() {
         return BTreeMap::new();
     }
     let steps = |reading: &&Reading| groups.contains(&alignment.groups[reading.link.client.0 as usize]);
-    let graph = Graph::new(calls.into_iter().filter(steps), look);
+    let graph = Graph::new(calls.into_iter().filter(steps), fine().filter(steps), look);
     let mut all = BTreeMap::new();
     for group in groups {
         let members: Vec<u32> =
@@ -293,12 +303,20 @@ struct Graph<'a> {
     /// Per clock its neighbours, with the least round-trip delay.
     links: BTreeMap<u32, BTreeMap<u32, i64>>,
     of_clock: BTreeMap<u32, Vec<&'a Reading>>,
+    /// All readings of a clock, also those of calls that make no sense as they are: a step in their midst makes none.
+    messages: BTreeMap<u32, Vec<&'a Reading>>,
     look: Look,
 }
 
 impl<'a> Graph<'a> {
-    fn new(calls: impl Iterator<Item = &'a Reading>, look: Look) -> Self {
-        let mut graph = Self { links: BTreeMap::new(), of_clock: BTreeMap::new(), look };
+    fn new(calls: impl Iterator<Item = &'a Reading>, messages: impl Iterator<Item = &'a Reading>, look: Look) -> Self {
+        let (links, of_clock, of_messages) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        let mut graph = Self { links, of_clock, messages: of_messages, look };
+        for message in messages {
+            for clock in [message.link.client.0, message.link.server.0] {
+                graph.messages.entry(clock).or_default().push(message);
+            }
+        }
         for call in calls {
             let (client, server) = (call.link.client.0, call.link.server.0);
             for (one, other) in [(client, server), (server, client)] {
@@ -400,7 +418,10 @@ impl<'a> Graph<'a> {
             .flat_map(|of_neighbour| quick_among(of_neighbour, most))
             .collect();
         samples.sort_unstable_by_key(|sample| (sample.time, sample.ahead));
-        let found = stretches(&samples, self.look);
+        let of = self.messages.get(&clock).into_iter().flatten();
+        let mut bounds: Vec<Bound> = of.flat_map(|message| bounds(message, clock, known)).collect();
+        bounds.sort_unstable_by_key(|bound| bound.time);
+        let found = stretches(&samples, &bounds, self.look);
         // What seems to step every few calls is several clocks under one name, or none that is worth following.
         let often =
             self.look.least < TAKEN_OFF.least && found.len() > 1 + (samples.len() / (2 * CALLS)).min(MOST_STEPS);
@@ -428,6 +449,29 @@ fn seen(stretches: &[Stretch], local: i64) -> Option<(i64, i64)> {
     let stretch = stretches.iter().min_by_key(|stretch| stretch.outside(stretch.time(local)))?;
     let time = stretch.time(local);
     Some((time, stretch.offset(time)))
+}
+
+/// That no message comes before it was sent.
+fn bounds(message: &Reading, clock: u32, known: &BTreeMap<u32, Vec<Stretch>>) -> impl Iterator<Item = Bound> {
+    let is_server = message.link.server.0 == clock;
+    let other = known.get(&if is_server { message.link.client.0 } else { message.link.server.0 });
+    let quantum = i64::from(message.client_quantum_ns.max(message.server_quantum_ns));
+    let [request, response] = [
+        (message.request_sent, message.request_received, is_server),
+        (message.response_received, message.response_sent, !is_server),
+    ];
+    let of_side = match message.side {
+        Side::Forward => [Some(request), None],
+        Side::Backward => [None, Some(response)],
+        Side::Both => [Some(request), Some(response)],
+    };
+    of_side.into_iter().flatten().filter_map(move |(at_client, at_server, is_upper)| {
+        let (own, theirs) = if is_server { (at_server, at_client) } else { (at_client, at_server) };
+        // Near a step of the other clock, the looser.
+        let looser = |offset: i64| if is_upper { offset } else { offset.saturating_neg() };
+        let (time, offset) = times(other?, theirs).max_by_key(|(_, offset)| looser(*offset))?;
+        Some(Bound { time, ahead: offset.saturating_add(own.saturating_sub(theirs)), is_upper, quantum })
+    })
 }
 
 /// When a clock may have read a local time, and how far it was ahead then.
@@ -499,8 +543,8 @@ fn may_have_slewed(before: &[Sample], after: &[Sample], change: f64) -> bool {
     rise / change < AT_ONCE || change.abs() <= FASTEST * came.time.saturating_sub(left.time) as f64 || !both
 }
 
-/// A clock's samples, in order of time → its stretches, between which it jumps.
-fn stretches(samples: &[Sample], look: Look) -> Vec<Stretch> {
+/// A clock's samples, in order of time → its stretches, between which it jumps; `bounds` tell when.
+fn stretches(samples: &[Sample], bounds: &[Bound], look: Look) -> Vec<Stretch> {
     let zero = samples[0].ahead;
     let value = |sample: &Sample| sample.ahead.saturating_sub(zero) as f64;
     let after = |from: i64, sample: &Sample| sample.time.saturating_sub(from) as f64;
@@ -574,8 +618,20 @@ fn stretches(samples: &[Sample], look: Look) -> Vec<Stretch> {
             Some((last, base)) => {
                 let (before, after) = (&last[last.len().saturating_sub(CALLS)..], &run[..run.len().min(CALLS)]);
                 let (left, came) = (last[last.len() - 1].time, run[0].time);
-                // Which side of it a span is on, its trace tells ([`crate::correct`]).
-                let at = left.saturating_add(came.saturating_sub(left) / 2);
+                // By how much a level is impossible.
+                let over = |side: &[Sample], bound: &Bound| {
+                    let over = level(side, bound.time) - bound.ahead.saturating_sub(zero) as f64;
+                    (if bound.is_upper { over } else { -over }).max(0.0)
+                };
+                let from = bounds.partition_point(|bound| bound.time <= left);
+                let to = bounds.partition_point(|bound| bound.time < came).max(from);
+                let side = |bound: &Bound| {
+                    let more = over(before, bound) - over(after, bound);
+                    let least = bound.quantum as f64 + least / 2.0;
+                    (bound.time, more > least, more < -least)
+                };
+                let between: Vec<(i64, bool, bool)> = bounds[from..to].iter().map(side).collect();
+                let at = turn(left, &between, came);
                 let jump = if *jumped { level(after, at) - level(before, at) } else { 0.0 };
                 (at, base.saturating_add(jump.round() as i64))
             }
@@ -605,6 +661,23 @@ fn stretches(samples: &[Sample], look: Look) -> Vec<Stretch> {
     }
 }
 
+/// When a clock jumped that had not at `left` and had when it `came`: in between are messages, each with whether it speaks
+/// more against the level before or against the one after.
+fn turn(left: i64, between: &[(i64, bool, bool)], came: i64) -> i64 {
+    // How many speak against it if it is before the k-th.
+    let mut against = vec![between.iter().filter(|message| message.2).count()];
+    for message in between {
+        let last = against[against.len() - 1];
+        against.push(last + usize::from(message.1) - usize::from(message.2));
+    }
+    let least = against.iter().min();
+    let first = against.iter().position(|count| Some(count) == least).unwrap_or(0);
+    let last = against.iter().rposition(|count| Some(count) == least).unwrap_or(0);
+    let from = first.checked_sub(1).map_or(left, |index| between[index].0);
+    let to = between.get(last).map_or(came, |message| message.0);
+    from + (to - from) / 2
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -622,7 +695,7 @@ mod tests {
             Sample { by: 0, time, ahead: ((ahead(time as f64 / 1e9) + wrong) * 1e9) as i64, within: 5_000_000 }
         };
         let samples: Vec<Sample> = (0..1_200).map(sample).collect();
-        let found = stretches(&samples, TAKEN_OFF);
+        let found = stretches(&samples, &[], TAKEN_OFF);
         let jumps: Vec<(f64, f64)> = found
             .windows(2)
             .map(|pair| (pair[1].from as f64 / 1e9, (pair[1].base - pair[0].base) as f64 / 1e9))
@@ -671,7 +744,7 @@ mod tests {
             };
             let samples: Vec<Sample> =
                 seconds.filter(|&time| time < 60.0 || time >= 60.0 + unseen).map(sample).collect();
-            stretches(&samples, TAKEN_OFF)
+            stretches(&samples, &[], TAKEN_OFF)
         };
         let jump = |found: &[Stretch]| steps(0, found).map(|step| step.size).sum::<i64>();
         let after = |found: &[Stretch]| over(found, 110 * SECOND, 0).map(|ahead| (ahead / 1e6).round());
@@ -697,7 +770,7 @@ mod tests {
         let set_back_by = |seconds: i64| {
             let ahead = |k: i64| if k < 600 { 0 } else { -seconds * SECOND };
             let sample = |k: i64| Sample { by: 0, time: k * SECOND / 2, ahead: ahead(k), within: 3_000_000 };
-            stretches(&(0..1_200).map(sample).collect::<Vec<_>>(), TAKEN_OFF)
+            stretches(&(0..1_200).map(sample).collect::<Vec<_>>(), &[], TAKEN_OFF)
         };
         // Not an hour before the first of ten minutes, but once more as it was set back.
         let time = |found: &[Stretch], local: i64| seen(found, local * SECOND).map(|(time, _)| time / SECOND);
@@ -732,7 +805,7 @@ mod tests {
                 let jumped = if k < 600 { 0.0 } else { jump };
                 Sample { by: by as u32, time, ahead: ((own + jumped) * 1e9) as i64, within: 5_000_000 }
             };
-            stretches(&(0..1_200).map(sample).collect::<Vec<_>>(), TAKEN_OFF)
+            stretches(&(0..1_200).map(sample).collect::<Vec<_>>(), &[], TAKEN_OFF)
         };
         for neighbours in [2, 3, 5] {
             assert_eq!(said(neighbours, 0.0).len(), 1, "{neighbours}");
@@ -751,7 +824,7 @@ mod tests {
             let ahead = if k < 60 { 0 } else { 50_000_000 };
             Sample { by, time: k as i64 * SECOND / 2, ahead, within: 1_000_000 }
         };
-        let found = stretches(&(0..120).map(sample).collect::<Vec<_>>(), CLOSER);
+        let found = stretches(&(0..120).map(sample).collect::<Vec<_>>(), &[], CLOSER);
         assert!(found.len() == 2 && found[1].base - found[0].base == 50_000_000, "{found:?}");
     }
 
@@ -792,6 +865,21 @@ mod tests {
         let is_step = |size: i64| (size - 50_000_000).abs() < 1_000_000;
         assert!(matches!(steps[..], [Step { clock: 1, size, .. }] if is_step(size)), "{steps:?}");
         assert!((9 * SECOND..11 * SECOND).contains(&steps[0].time));
+    }
+
+    #[test]
+    fn messages_tell_when_a_clock_stepped() {
+        // Against the level after, neither, against the one before: the step is amid those that do not matter.
+        let told = |sides: &[(bool, bool)]| {
+            let between: Vec<(i64, bool, bool)> = (1..).zip(sides).map(|(k, side)| (10 * k, side.0, side.1)).collect();
+            turn(0, &between, 100)
+        };
+        assert_eq!(told(&[]), 50);
+        assert_eq!(told(&[(false, true), (false, true), (false, false), (true, false)]), 30);
+        assert_eq!(told(&[(true, false)]), 5);
+        assert_eq!(told(&[(false, true)]), 55);
+        // One that is late for reasons of its own is outvoted.
+        assert_eq!(told(&[(false, true), (true, false), (false, true), (false, true), (true, false)]), 45);
     }
 
     #[test]
@@ -846,7 +934,7 @@ mod tests {
         };
         let samples: Vec<Sample> = (0..60).map(sample).collect();
         assert_eq!(agreed(&samples, 0.0, LARGE_NS).len(), samples.len());
-        assert!(!stretches(&samples, TAKEN_OFF).is_empty());
+        assert!(!stretches(&samples, &[], TAKEN_OFF).is_empty());
     }
 
     #[test]
