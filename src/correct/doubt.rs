@@ -30,8 +30,8 @@ pub fn doubt(
     if broken.is_empty() {
         return;
     }
-    let concerned: BTreeSet<u32> =
-        broken.iter().flat_map(|&(one, other, _)| [one, other]).map(|s| pieces.find(s)).collect();
+    let ends = broken.iter().flat_map(|&(parent, child, _)| [parent, child]);
+    let concerned: BTreeSet<u32> = ends.map(|span| pieces.find(span)).collect();
     let mut of_piece: BTreeMap<u32, Piece> = BTreeMap::new();
     for span in 0..corrected.len() as u32 {
         let piece = pieces.find(span);
