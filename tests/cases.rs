@@ -248,7 +248,7 @@ fn what_a_clock_did_before_it_was_set_back_is_no_guess() {
 
 #[test]
 fn a_step_that_one_trace_tells_of_takes_no_other_clock_along() {
-    // Near the begin or the end of the dump; by one call that is 20 s off, 355 spans came out up to 371 s off.
+    // Near either end of the dump; by one call that is 20 s off, 355 spans came out up to 371 s off.
     for (seed, at_s) in [(2, 119.0), (6, 119.0), (7, 119.0), (13, 0.6)] {
         let case = case("late_step", seed, |scenario| scenario.clocks.given[0].steps[0].at_s = at_s);
         let off: Vec<(i64, i64)> = case.errors().into_iter().filter(|(error_ns, _)| *error_ns > 1_000_000).collect();

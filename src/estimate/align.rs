@@ -15,7 +15,7 @@ pub(super) struct Alignment {
     pub(super) groups: Vec<u32>,
     /// Per clock, its offset from its group's root, ns; where it jumps, before its first jump.
     pub(super) bases: Vec<i64>,
-    /// Per clock, in groups in which one jumps, what it is off between its jumps; otherwise empty.
+    /// Per clock, in groups in which one jumps or a few calls are astray, what it is off between its jumps; otherwise empty.
     pub(super) stretches: Vec<Vec<Stretch>>,
 }
 

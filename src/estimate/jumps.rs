@@ -44,7 +44,7 @@ const AT_ONCE: f64 = 0.85;
 /// One clock has no more of them: each is an unknown of the solve.
 const MOST_STEPS: usize = 60;
 
-/// One call in so many is few.
+/// One astray call in so many is few: a clock that runs off is off by seconds in more.
 const FEW: usize = 20;
 
 /// How often each clock is then looked at again, by all others as they are known by then.
@@ -195,7 +195,8 @@ pub(super) fn is_astray(moments: &[Moment; 4], side: Side) -> bool {
     is_early(sent, received) || (side != Side::Forward && is_early(responded, returned))
 }
 
-/// Gives the clocks of groups in which one jumps a stretch for each time between two jumps.
+/// Gives the clocks of groups in which one jumps a stretch for each time between two jumps. Where none does, but a few calls
+/// are astray, each clock has one, by which these are left out.
 pub(super) fn find(alignment: &mut Alignment, readings: &[Reading], anchored: &[bool]) {
     for (clock, stretches) in grown(alignment, readings, anchored, TAKEN_OFF) {
         alignment.bases[clock as usize] = stretches[0].base;
@@ -230,7 +231,7 @@ pub(super) fn steps(clock: u32, stretches: &[Stretch]) -> impl Iterator<Item = S
     all.filter(|step| step.size != 0)
 }
 
-/// The stretches of all clocks in groups in which one steps.
+/// The stretches of all clocks in groups in which one steps, or a few calls are seconds off.
 fn grown(alignment: &Alignment, readings: &[Reading], anchored: &[bool], look: Look) -> BTreeMap<u32, Vec<Stretch>> {
     let fine = || readings.iter().filter(|reading| is_fine(reading));
     let calls: Vec<&Reading> = fine().filter(|r| r.side != Side::Forward && r.round_trip_delay_ns() >= 0).collect();
