@@ -30,7 +30,8 @@ pub(super) fn breaks(
     let known: Vec<Break> = match free {
         Some(free) => {
             let (knots, place) = (free.curves.knots(), |place: f64| grid.place(0, free.grid.time(place)));
-            let known = free.curves.breaks.iter().enumerate().filter(|(_, old)| !anchored[old.clock as usize]);
+            let known = free.curves.breaks.iter().enumerate();
+            let known = known.filter(|(_, old)| old.shape == Shape::Whole && !anchored[old.clock as usize]);
             let here = |(index, old): (usize, &Break)| {
                 let jumped = |jump_ns: i64| jump_ns as f64 + free.curves.values[knots + index];
                 let size = if old.jump_ns == 0 { old.size } else { jumped(old.jump_ns) };

@@ -86,13 +86,6 @@ impl Curves {
         self.breaks.push(found);
     }
 
-    /// Drops all breaks but the first so many.
-    pub(super) fn keep_breaks(&mut self, count: usize) {
-        self.values.drain(self.knots() + count..self.bias(0));
-        self.breaks.truncate(count);
-        self.of_clock.iter_mut().for_each(|of_clock| of_clock.retain(|&index| index < count));
-    }
-
     /// Has a clock's curve begin as it is `about`, in its steps as well: what was not taken off the readings.
     pub(super) fn begin(&mut self, clock: u32, about: impl Fn(f64) -> f64) {
         let knots = self.knots();

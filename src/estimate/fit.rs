@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use rayon::iter::{IndexedParallelIterator, IntoParallelRefIterator, IntoParallelRefMutIterator, ParallelIterator};
 
 use super::align::{Alignment, align};
-use super::curves::Curves;
+use super::curves::{Curves, Shape};
 use super::evidence::{Evidence, Reading, RolledUp, Side};
 use super::gauge::Gauge;
 use super::jumps;
@@ -141,6 +141,9 @@ const THREE_TO_ONE: f64 = 1.1;
 /// One over the variance of a bias that there is none of.
 const NO_BIAS: f64 = 1e12;
 
+/// One over the variance of what does not move: a nanosecond.
+const HELD: f64 = 1.0;
+
 /// One over the variance of what nothing else holds: a second.
 const LOOSE: f64 = 1e-18;
 
@@ -255,6 +258,7 @@ pub(super) fn fit(
     }
     if evidence.rolled_up.is_none() {
         work.limit_asymmetries();
+        work.hold_ends(false);
     }
     let errors = work.errors();
     let drawn = match (free, levels.flatten()) {
@@ -361,7 +365,8 @@ impl<'a> Work<'a> {
         self.smoothness.resize(self.curves.values.len(), 0.0);
     }
 
-    /// Moves the ends of ramps to where readings have them.
+    /// Moves the ends of ramps to where readings have them, and holds them there: by longer windows they would be less well
+    /// placed.
     fn place_ramps(&mut self, observations: &mut [Observation]) {
         if !edges::add(&mut self.curves) {
             return;
@@ -373,9 +378,16 @@ impl<'a> Work<'a> {
                 break;
             }
         }
-        edges::drop(&mut self.curves);
-        self.hold();
+        self.hold_ends(true);
         self.pass(LAST, observations);
+    }
+
+    /// Of held ends only what they might be off by counts, once errors are drawn.
+    fn hold_ends(&mut self, held: bool) {
+        let breaks = self.ridge[self.curves.knots()..].iter_mut().zip(&self.curves.breaks);
+        for (ridge, end) in breaks.filter(|(_, found)| found.shape != Shape::Whole) {
+            *ridge = if held { HELD } else { end.size.powi(-2) };
+        }
     }
 
     fn system(&self) -> System<'_> {
