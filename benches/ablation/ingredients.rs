@@ -63,8 +63,8 @@ pub const INGREDIENTS: &[Ingredient] = &[
         instead: "no jump of less than a second is taken off beforehand",
         replace: &[(
             "jumps.rs",
-            "const TAKEN_OFF: Look = Look { least: 1e8, sure: LARGE_NS };",
-            "const TAKEN_OFF: Look = Look { least: 1e9, sure: LARGE_NS };",
+            "Look { least: 1e8, sure: LARGE_NS, taken_off: true }",
+            "Look { least: 1e9, sure: LARGE_NS, taken_off: true }",
         )],
         shown: &[Shown { fleets: 24, ..of("half_seconds", &[P99, Inverted]) }],
     },
@@ -73,8 +73,8 @@ pub const INGREDIENTS: &[Ingredient] = &[
         instead: "what a clock changed by while nobody looked it jumped by",
         replace: &[(
             "jumps.rs",
-            "const TAKEN_OFF: Look = Look { least: 1e8, sure: LARGE_NS };",
-            "const TAKEN_OFF: Look = Look { least: 1e8, sure: 0.0 };",
+            "Look { least: 1e8, sure: LARGE_NS, taken_off: true }",
+            "Look { least: 1e8, sure: 0.0, taken_off: true }",
         )],
         shown: &[of("slews", &[P99, Inverted])],
     },
@@ -91,7 +91,7 @@ pub const INGREDIENTS: &[Ingredient] = &[
     Ingredient {
         name: "turn",
         instead: "a clock stepped halfway between two quick calls",
-        replace: &[("jumps.rs", "turn(left, &between, came);", "turn(left, &between[..0], came);")],
+        replace: &[("samples.rs", "turn(left, &between, came);", "turn(left, &between[..0], came);")],
         shown: &[of_eight("hectic", &[P99, Inverted])],
     },
     Ingredient {
@@ -208,7 +208,7 @@ pub const INGREDIENTS: &[Ingredient] = &[
         name: "quick_among",
         instead: "calls that were given up while others take long tell where a clock is before the solve",
         replace: &[(
-            "jumps.rs",
+            "samples.rs",
             "2 * around.iter().filter(|sample| is_quick(sample)).count() >= around.len()",
             "2 * around.iter().filter(|sample| is_quick(sample)).count() >= around.len().min(2)",
         )],

@@ -6,7 +6,8 @@
 use std::collections::BTreeMap;
 
 use super::evidence::{Reading, Side};
-use super::jumps::{self, Moment, Stretch};
+use super::jumps;
+use super::stretches::{Moment, Stretch, moments};
 
 /// Connected clocks, and where they stand before any fitting.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,9 +28,8 @@ impl Alignment {
         let history =
             |clock: usize, steady| if self.stretches[clock].is_empty() { steady } else { &self.stretches[clock][..] };
         let (of_client, of_server) = (history(client, &steady[0][..]), history(server, &steady[1][..]));
-        let [sent, received] = jumps::moments((of_client, reading.request_sent), (of_server, reading.request_received));
-        let [responded, returned] =
-            jumps::moments((of_server, reading.response_sent), (of_client, reading.response_received));
+        let [sent, received] = moments((of_client, reading.request_sent), (of_server, reading.request_received));
+        let [responded, returned] = moments((of_server, reading.response_sent), (of_client, reading.response_received));
         [sent, received, responded, returned]
     }
 }

@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 use super::align::Alignment;
 use super::curves::{Break, Curves, Shape};
 use super::fit::{Fit, Grid};
-use super::jumps::{self, Stretch};
+use super::jumps;
 use super::steps;
+use super::stretches::{self, Step, Stretch};
 
 /// Breaks for the jumps that were taken off the readings, and for the steps that a `free` fit has, or else those that single
 /// calls show at a closer look.
@@ -19,12 +20,12 @@ pub(super) fn breaks(
     looked: &BTreeMap<u32, Vec<Stretch>>,
     free: Option<&Fit>,
 ) -> Vec<Break> {
-    let of = |step: jumps::Step| {
+    let of = |step: Step| {
         let (at, size, least) = (grid.place(0, step.time), step.size as f64, step.unsure);
         Break { clock: step.clock, from: at, to: at, size, least, jump_ns: 0, shape: Shape::Whole }
     };
-    let jumped = |step: jumps::Step| Break { size: step.unsure, least: 0.0, jump_ns: step.size, ..of(step) };
-    let jumps = (0..).zip(&alignment.stretches).flat_map(|(clock, stretches)| jumps::steps(clock, stretches));
+    let jumped = |step: Step| Break { size: step.unsure, least: 0.0, jump_ns: step.size, ..of(step) };
+    let jumps = (0..).zip(&alignment.stretches).flat_map(|(clock, stretches)| stretches::steps(clock, stretches));
     let mut breaks: Vec<Break> = jumps.map(jumped).collect();
     // As large as they are in all, taken off or not.
     let known: Vec<Break> = match free {
@@ -39,7 +40,7 @@ pub(super) fn breaks(
             };
             known.map(here).collect()
         }
-        None => looked.iter().flat_map(|(&clock, stretches)| jumps::steps(clock, stretches)).map(of).collect(),
+        None => looked.iter().flat_map(|(&clock, stretches)| stretches::steps(clock, stretches)).map(of).collect(),
     };
     for new in known {
         match breaks.iter_mut().find(|old| old.jump_ns != 0 && steps::beside(old, &new)) {
@@ -66,10 +67,10 @@ pub(super) fn begin(
         curves.begin(clock, |place| {
             let time = grid.time(place);
             let base = alignment.bases[clock as usize].saturating_add(empty.jumped(clock, place));
-            let first = jumps::over_base(stretches, time);
+            let first = stretches::over_base(stretches, time);
             let closer = match free {
                 Some(free) => Some(free.offset(clock, time).saturating_sub(base) as f64),
-                None => looked.get(&clock).and_then(|looked| jumps::over(looked, time, base)),
+                None => looked.get(&clock).and_then(|looked| stretches::over(looked, time, base)),
             };
             // The two may place a jump differently.
             closer.filter(|closer| (closer - first).abs() < jumps::LARGE_NS).unwrap_or(first)

@@ -17,7 +17,7 @@ use super::routes::Routes;
 use super::rows::rows;
 use super::scale::{Scale, scales, waited_for};
 use super::solve::{Block, Rows, System};
-use super::{beforehand, edges, shifts, steps};
+use super::{beforehand, edges, shifts, steps, stretches};
 use crate::clock::{ClockId, Link, LocalTime, WITHOUT_CLIENT};
 
 /// A solved model, with what it was solved from.
@@ -653,7 +653,7 @@ fn ranges(
     let stretch = STRETCH_S * 1e9 / grid.spacing_ns;
     for (clock, range) in ranges.iter_mut().enumerate() {
         // By the raw times of a clock that jumps its spans may lie hours away.
-        let never_jumps = jumps::steps(clock as u32, &alignment.stretches[clock]).next().is_none();
+        let never_jumps = stretches::steps(clock as u32, &alignment.stretches[clock]).next().is_none();
         let spans = spans.get(clock).filter(|_| never_jumps);
         if let (Some((low, high)), Some(Some((first, last)))) = (range, spans) {
             let first = grid.place(alignment.bases[clock], first.nanos());

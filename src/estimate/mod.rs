@@ -27,11 +27,13 @@ mod precondition;
 mod rollup;
 mod routes;
 mod rows;
+mod samples;
 mod scale;
 mod shifts;
 mod slews;
 mod solve;
 mod steps;
+mod stretches;
 mod table;
 
 pub use decide::{Estimate, LinkEstimate};

@@ -184,7 +184,7 @@ mod tests {
     #[test]
     fn of_a_clock_that_jumps_what_no_stretch_explains_is_astray() {
         use super::super::evidence::Reading;
-        use super::super::jumps::Stretch;
+        use super::super::stretches::Stretch;
         use crate::clock::{ClockId, Link};
         let link = Link { client: ClockId(0), server: ClockId(1), class: 0 };
         let astray = |stretches: &[Stretch], received: i64| {
