@@ -92,7 +92,7 @@ pub const INGREDIENTS: &[Ingredient] = &[
         name: "turn",
         instead: "a clock stepped halfway between two quick calls",
         replace: &[("samples.rs", "turn(left, &between, came);", "turn(left, &between[..0], came);")],
-        shown: &[of_eight("hectic", &[P99, Inverted])],
+        shown: &[Shown { fleets: 24, ..of("no_answer", &[P99, Inverted]) }],
     },
     Ingredient {
         name: "astray",
