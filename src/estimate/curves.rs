@@ -104,6 +104,12 @@ impl Curves {
         }
     }
 
+    /// How often a clock steps.
+    pub(super) fn steps(&self, clock: u32) -> usize {
+        let of_clock = self.of_clock[clock as usize].iter().map(|&index| &self.breaks[index]);
+        of_clock.filter(|found| found.from == found.to).count()
+    }
+
     /// Where a clock's knots stand.
     pub(super) fn places(&self, clock: usize) -> impl Iterator<Item = f64> + use<> {
         let first = self.first[clock];
@@ -187,6 +193,15 @@ impl Curves {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_clock_that_slews_does_not_step() {
+        let step = Break { clock: 0, from: 3.0, to: 3.0, size: 1.0, least: 0.0, jump_ns: 0, shape: Shape::Whole };
+        let ramp = Break { from: 5.0, to: 7.0, ..step };
+        let mut curves = Curves::new(&[Some((0, 9)), Some((0, 9))], vec![step, ramp, Break { clock: 1, ..ramp }], 0);
+        curves.add_break(Break { clock: 1, shape: Shape::Start, ..ramp });
+        assert_eq!([curves.steps(0), curves.steps(1)], [1, 0]);
+    }
 
     #[test]
     fn a_curve_is_what_its_terms_add_up_to() {

@@ -81,7 +81,7 @@ impl Observation {
             let at = local - curves.at(clock, local) / spacing_ns;
             local - curves.at(clock, at) / spacing_ns
         };
-        let steady = curves.of_clock[self.client as usize].len() <= curves.of_clock[self.server as usize].len();
+        let steady = curves.steps(self.client) <= curves.steps(self.server);
         let [sent, received, responded, returned] = self.local;
         let beside = |clock: u32, local: f64, at: f64| local - curves.at(clock, at) / spacing_ns;
         if steady {
