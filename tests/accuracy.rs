@@ -24,7 +24,7 @@ struct Row {
     open: &'static [Limit],
 }
 
-/// What has to hold on every seed.
+/// What has to hold in the median over a row's seeds, and on no seed be missed by more than [`Limit::slack`].
 #[derive(Clone, Copy, Debug)]
 enum Limit {
     /// p95 ≤ times × floor + plus.
@@ -42,10 +42,6 @@ enum Limit {
     BeatsCentring {
         times: f64,
     },
-    /// The same in the median over the seeds.
-    BeatsCentringInTheMedian {
-        times: f64,
-    },
     /// Synchronous pairs left out of order, of all.
     InversionsLeft {
         share: f64,
@@ -61,18 +57,8 @@ const ASYMMETRIC: Limit = P95Floor { times: 1.25, plus_us: 30.0 };
 const FEW_LEFT: Limit = InversionsLeft { share: 0.0005 };
 
 const ROWS: [Row; 14] = [
-    Row {
-        scenario: "const",
-        seeds: 3,
-        held: &[ASYMMETRIC, BeatsCentring { times: 20.0 }, BeatsCentringInTheMedian { times: 40.0 }, FEW_LEFT],
-        open: &[],
-    },
-    Row {
-        scenario: "drift",
-        seeds: 3,
-        held: &[ASYMMETRIC, BeatsCentring { times: 20.0 }, BeatsCentringInTheMedian { times: 40.0 }],
-        open: &[],
-    },
+    Row { scenario: "const", seeds: 3, held: &[ASYMMETRIC, BeatsCentring { times: 40.0 }, FEW_LEFT], open: &[] },
+    Row { scenario: "drift", seeds: 3, held: &[ASYMMETRIC, BeatsCentring { times: 40.0 }], open: &[] },
     Row { scenario: "symmetric", seeds: 3, held: &[P95 { us: 60.0 }], open: &[] },
     Row { scenario: "sparse", seeds: 3, held: &[P95Floor { times: 1.5, plus_us: 60.0 }], open: &[] },
     Row { scenario: "steps", seeds: 3, held: &[P95Floor { times: 1.25, plus_us: 50.0 }, P99 { ms: 2.0 }], open: &[] },
@@ -97,29 +83,35 @@ const COVERAGE_SEEDS: std::ops::Range<u64> = 101..106;
 
 impl Limit {
     fn holds(self, seeds: &[Score]) -> bool {
-        let each = |holds: &dyn Fn(&Score) -> bool| seeds.iter().all(holds);
-        match self {
-            P95Floor { times, plus_us } => each(&|score| {
-                let floor = score.floor.map_or(0.0, |floor| floor.p95_ns);
-                score.corrected.error.p95_ns <= times * floor + plus_us * 1e3
-            }),
-            P95 { us } => each(&|score| score.corrected.error.p95_ns <= us * 1e3),
-            P99 { ms } => each(&|score| score.corrected.error.p99_ns <= ms * 1e6),
-            BeatsCentring { times } => each(&|score| ratio(score) >= times),
-            BeatsCentringInTheMedian { times } => {
-                let mut ratios: Vec<f64> = seeds.iter().map(ratio).collect();
-                ratios.sort_by(f64::total_cmp);
-                ratios[ratios.len() / 2] >= times
-            }
-            InversionsLeft { share } => each(&|score| left(score) <= share),
-            NoWorseThanNothing => each(&|score| score.corrected.error.p95_ns <= score.doing_nothing.error.p95_ns),
-            NothingMoves => {
-                let moved: Vec<&Score> = seeds.iter().filter(|score| score.moves.max_ns > 0.0).collect();
-                let within =
-                    |score: &&Score| score.corrected.error.p95_ns <= score.floor.map_or(0.0, |floor| floor.p95_ns);
-                moved.len() <= seeds.len().div_ceil(10).min(seeds.len() / 2) && moved.iter().all(within)
-            }
+        if let NothingMoves = self {
+            let moved: Vec<&Score> = seeds.iter().filter(|score| score.moves.max_ns > 0.0).collect();
+            let within = |score: &&Score| score.corrected.error.p95_ns <= score.floor.map_or(0.0, |floor| floor.p95_ns);
+            return moved.len() <= seeds.len().div_ceil(10).min(seeds.len() / 2) && moved.iter().all(within);
         }
+        holds(seeds.iter().map(|score| self.reached(score)).collect(), self.slack())
+    }
+
+    /// What a seed comes to, in parts of the limit: within it up to 1.
+    fn reached(self, score: &Score) -> f64 {
+        let part = |value: f64, limit: f64| if value > 0.0 { value / limit } else { 0.0 };
+        let error = score.corrected.error;
+        match self {
+            P95Floor { times, plus_us } => {
+                let floor = score.floor.map_or(0.0, |floor| floor.p95_ns);
+                part(error.p95_ns, times * floor + plus_us * 1e3)
+            }
+            P95 { us } => part(error.p95_ns, us * 1e3),
+            P99 { ms } => part(error.p99_ns, ms * 1e6),
+            BeatsCentring { times } => part(times, score.centring_over_ours.unwrap_or(f64::INFINITY)),
+            InversionsLeft { share } => part(left(score), share),
+            NoWorseThanNothing => part(error.p95_ns, score.doing_nothing.error.p95_ns),
+            NothingMoves => part(score.moves.max_ns, 0.0),
+        }
+    }
+
+    /// By how much a single seed may miss the limit, as a factor: the floor of one fleet, and one that NTP keeps, are luck.
+    fn slack(self) -> f64 {
+        if let NoWorseThanNothing = self { 1.1 } else { 1.3 }
     }
 
     fn text(self) -> String {
@@ -128,7 +120,6 @@ impl Limit {
             P95 { us } => format!("p95 ≤ {us} µs"),
             P99 { ms } => format!("p99 ≤ {ms} ms"),
             BeatsCentring { times } => format!("centring ÷ ours ≥ {times}"),
-            BeatsCentringInTheMedian { times } => format!("in the median ≥ {times}"),
             InversionsLeft { share: 0.0 } => "no inversion left".to_owned(),
             InversionsLeft { share } => format!("inversions left ≤ {} %", 100.0 * share),
             NoWorseThanNothing => "p95 ≤ that of doing nothing".to_owned(),
@@ -137,8 +128,10 @@ impl Limit {
     }
 }
 
-fn ratio(score: &Score) -> f64 {
-    score.centring_over_ours.unwrap_or(f64::INFINITY)
+/// Whether parts of a limit are within it in the median (of two in the middle, the larger), and none is beyond its slack.
+fn holds(mut parts: Vec<f64>, slack: f64) -> bool {
+    parts.sort_by(f64::total_cmp);
+    parts.get(parts.len() / 2).is_some_and(|median| *median <= 1.0) && parts.iter().all(|part| *part <= slack)
 }
 
 fn left(score: &Score) -> f64 {
@@ -247,7 +240,17 @@ fn coverage(named: &[&str]) -> Covered {
     }
 }
 
+/// Of three seeds one may miss a limit by a little, neither two nor by a lot: this suite has no harness, so it is asked here.
+fn check_limits() {
+    assert!(holds(vec![0.5, 1.29, 1.0], 1.3));
+    assert!(!holds(vec![0.5, 1.29, 1.01], 1.3));
+    assert!(!holds(vec![0.5, 1.31, 0.5], 1.3));
+    assert!(!holds(vec![0.5, 1.01], 1.3));
+    assert!(!holds(Vec::new(), 1.3));
+}
+
 fn main() -> ExitCode {
+    check_limits();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let asked: Option<u64> = arguments
         .iter()
