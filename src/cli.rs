@@ -167,7 +167,7 @@ fn fix(args: FixArgs) -> Result<ExitCode> {
     let bar = progress();
     let outcome = run::fix(&settings, &mut std::io::stdin(), |bytes| bar.inc(bytes))?;
     bar.finish_and_clear();
-    print(&report::render(&outcome.clocks, &outcome.summary))?;
+    print(&report::render(&outcome.report))?;
     Ok(if outcome.failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
@@ -187,12 +187,17 @@ fn progress() -> indicatif::ProgressBar {
 }
 
 fn report_of(args: &ReportArgs) -> Result<ExitCode> {
-    let (clocks, summary) = report::load(&args.dir)?;
+    let report = report::load(&args.dir)?;
     if args.json {
-        let value = serde_json::json!({ "summary": summary, "clocks": report::worst_first(&clocks) });
+        let value = serde_json::json!({
+            "summary": report.summary,
+            "clocks": report::worst_first(&report.clocks),
+            "steps": report.steps,
+            "findings": report.findings,
+        });
         print(&(serde_json::to_string_pretty(&value)? + "\n"))?;
     } else {
-        print(&report::render(&clocks, &summary))?;
+        print(&report::render(&report))?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -5,22 +5,23 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use crate::clock::{Clock, ClockId, ClockState, LocalTime, Use};
-use crate::correct::Corrected;
+use crate::clock::{Clock, ClockId, ClockModel, ClockState, LocalTime, Use};
+use crate::correct::Correction;
 use crate::dump::{Dump, DumpSpan};
-use crate::estimate::{self, Estimate, Evidence};
-use crate::fix::{self, FileRead, Outputs, Reading, Written};
+use crate::estimate::{self, Estimate, Evidence, Standing};
+use crate::fix::{self, FileRead, Outputs, Placed, Reading, Written};
 use crate::identity::{self, Call, Identity, Shared};
 use crate::io::{self, Input};
-use crate::pair::{self, Edge, Paired, Pairing, Standing};
-use crate::report::{self, ClockRow, FileSummary, Finding, Metadata, OnKey, Skew, Summary, Tally};
+use crate::pair::{self, Edge, Paired, Pairing};
+use crate::report::{
+    self, ByTrace, ClockRow, FileSummary, Finding, Metadata, OnKey, Report, Shown, Skew, Summary, Tally, Undecided,
+};
 use crate::settings::{Fix, Write};
 
 /// What a run came to.
 #[derive(Clone, Debug)]
 pub struct Outcome {
-    pub clocks: Vec<ClockRow>,
-    pub summary: Summary,
+    pub report: Report,
     /// Something could not be read or written; the rest is done.
     pub failed: bool,
 }
@@ -45,12 +46,13 @@ pub fn fix(settings: &Fix, stdin: &mut dyn std::io::Read, mut progress: impl FnM
     let reference = settings.reference.as_deref().map(|name| named(name, &identity)).transpose()?;
 
     let evidence = evidence(&identity, &pairing);
-    let mut estimate = estimate::clocks(&evidence, &reach(&spans, &identity), &estimate_settings(settings, reference));
-    let corrected = fix::corrected(settings, &dump, &spans, &pairing, &estimate.map);
-    fix::count_straddling(&mut estimate.map, &spans, &corrected);
+    let estimating = estimate_settings(settings, reference, &identity, &spans);
+    let mut estimate = estimate::clocks(&evidence, &reach(&spans, &identity), &estimating);
+    let placed = fix::placed(settings, &dump, &identity.clocks, (&spans, &pairing), &mut estimate.map);
+    fix::count_straddling(&mut estimate.map, &spans, &placed.corrected);
 
     let stage = io::Stage::begin(&settings.out, settings.force).map_err(usage)?;
-    let known = Known { dump, identity, shared, spans, pairing, estimate, corrected };
+    let known = Known { dump, identity, shared, spans, pairing, estimate, placed };
     let metadata = Metadata { reference: known.name(reference), settings: settings.json() };
     let unwritten = known.write_traces(&found.inputs, &files, settings, &metadata, (stage.path(), progress))?;
     let problems = problems(&found, &files, unwritten);
@@ -113,7 +115,7 @@ struct Known {
     spans: Vec<Paired>,
     pairing: Pairing,
     estimate: Estimate,
-    corrected: Vec<Corrected>,
+    placed: Placed,
 }
 
 fn usage(error: anyhow::Error) -> anyhow::Error {
@@ -123,8 +125,17 @@ fn usage(error: anyhow::Error) -> anyhow::Error {
     }
 }
 
-fn estimate_settings(settings: &Fix, reference: Option<ClockId>) -> estimate::Settings {
-    estimate::Settings { reference, max_correction_ns: settings.max_correction_ns }
+fn estimate_settings(
+    settings: &Fix,
+    reference: Option<ClockId>,
+    identity: &Identity,
+    spans: &[Paired],
+) -> estimate::Settings {
+    let standing = |clock: &Clock| Standing { is_host: identity::is_host(&clock.rule), spans: 0 };
+    let mut standing: Vec<Standing> = identity.clocks.iter().map(standing).collect();
+    let counted = spans.iter().filter(|span| span.standing != pair::Standing::Duplicate);
+    counted.for_each(|span| standing[span.clock.0 as usize].spans += 1);
+    estimate::Settings { reference, max_correction_ns: settings.max_correction_ns, standing }
 }
 
 /// The one clock that a name, a key's value or another identity attribute's value stands for.
@@ -186,7 +197,7 @@ fn paired(dump: &Dump, identity: &Identity) -> (Vec<Paired>, Pairing) {
         clock: identity.of_resource[span.resource as usize],
         resource: span.resource,
         quantum_ns: 1,
-        standing: Standing::Only,
+        standing: pair::Standing::Only,
     };
     let mut spans: Vec<Paired> = dump.spans.iter().map(paired).collect();
     let pairing = pair::pair(&mut spans, &dump.links, &dump.attribute("service.name"));
@@ -251,7 +262,7 @@ impl Known {
         let marked: Vec<bool> = self.dump.spans.iter().map(|span| span.marked).collect();
         let known = Written {
             spans: &self.spans,
-            corrected: &self.corrected,
+            corrected: &self.placed.corrected,
             marked: &marked,
             names: &self.identity.clocks.iter().map(|clock| clock.name.as_str().into()).collect::<Vec<_>>(),
             map: &self.estimate.map,
@@ -270,12 +281,15 @@ impl Known {
     ) -> Result<Outcome> {
         let models = &self.estimate.map.models;
         let set_aside = |exchange| self.estimate.set_aside.contains(&exchange);
-        let (edges, links, tally) = report::of_edges(&self.spans, &self.corrected, &self.pairing, set_aside, |clock| {
-            models[clock.0 as usize].group
-        });
-        let mut findings = edges;
+        let Placed { before, corrected, left } = &self.placed;
+        let shown = Shown { spans: &self.spans, before, corrected };
+        let group = |clock: ClockId| models[clock.0 as usize].group;
+        let (mut findings, links, tally) = report::of_edges(&shown, &self.pairing, set_aside, group);
+        findings.extend(report::of_one_clock(&shown, &self.pairing.parents));
+        findings.extend(report::of_left(&shown, left, models));
+        findings.extend(report::of_ticks(&self.spans, &pair::ticks(&self.spans, self.dump.resources.len())));
         findings.extend(report::of_oddities(&self.spans, &self.pairing.oddities));
-        findings.extend(report::of_times(&self.spans, &self.corrected, models));
+        findings.extend(report::of_times(&self.spans, corrected, models));
         let contradictions = self.estimate.contradictions.iter();
         let contradictions = contradictions.map(|it| (it.dropped, it.others.as_slice(), it.missing_ns));
         findings.extend(report::of_contradictions(&self.spans, &self.pairing.edges, contradictions));
@@ -286,12 +300,21 @@ impl Known {
 
         let mut spans = vec![(0, 0); models.len()];
         let mut finer = vec![false; models.len()];
-        for ((span, corrected), read) in self.spans.iter().zip(&self.corrected).zip(&self.dump.spans) {
-            if span.standing != Standing::Duplicate {
+        let mut by_trace = vec![ByTrace::default(); models.len()];
+        for ((span, corrected), read) in self.spans.iter().zip(corrected).zip(&self.dump.spans) {
+            if span.standing != pair::Standing::Duplicate {
                 let counts = &mut spans[span.clock.0 as usize];
                 counts.0 += 1;
                 counts.1 += i64::from(!read.marked && corrected.offset_ns != -corrected.nudge_ns);
                 finer[span.clock.0 as usize] |= span.quantum_ns < 1_000_000_000;
+                if corrected.correction == Correction::TraceFallback && !read.marked {
+                    let by_trace = &mut by_trace[span.clock.0 as usize];
+                    let offset_ns = corrected.offset_ns.saturating_add(corrected.nudge_ns);
+                    by_trace.spans += 1;
+                    if offset_ns.abs() > by_trace.furthest_ns.abs() {
+                        by_trace.furthest_ns = offset_ns;
+                    }
+                }
             }
         }
         let services = self.dump.attribute("service.name");
@@ -305,6 +328,7 @@ impl Known {
             keys: &keys,
             services: &services,
             spans: &spans,
+            by_trace: &by_trace,
             in_seconds: &spans.iter().zip(finer).map(|(spans, finer)| spans.0 > 0 && !finer).collect::<Vec<_>>(),
         };
         let rows = report::clock_rows(&skew);
@@ -316,10 +340,30 @@ impl Known {
             self.write_exchanges(&folder, &skew, metadata)?;
         }
         let failed = problems.iter().any(|(_, fails)| *fails);
-        let summary = self.summary(settings, metadata, &rows, &findings, tally, problems);
+        let summary = self.summary(settings, metadata, &skew, &rows, tally, problems);
         let json = serde_json::to_string_pretty(&summary).context("summary")?;
         io::atomic_write(&out.join("summary.json"), (json + "\n").as_bytes())?;
-        Ok(Outcome { clocks: rows, summary, failed })
+        let (steps, findings) = (report::step_rows(&skew), report::kind_rows(&skew));
+        Ok(Outcome { report: Report { clocks: rows, steps, findings, summary }, failed })
+    }
+
+    /// The clock that all others of the largest group are measured from.
+    fn median_clock(&self) -> Option<String> {
+        let map = &self.estimate.map;
+        let mut medians = self.estimate.medians.iter().filter(|_| map.reference.is_none());
+        self.name(medians.find(|median| Some(map.model(**median).group) == map.home()).copied())
+    }
+
+    /// Pairs of clocks that know but each other, and differ.
+    fn undecided(&self) -> Vec<Undecided> {
+        let map = &self.estimate.map;
+        let of = |state: ClockState| (0..).map(ClockId).zip(&map.models).filter(move |(_, model)| model.state == state);
+        let stands = of(ClockState::Reference).filter(|(clock, _)| map.reference != Some(*clock));
+        let pair = |(standing, model): (ClockId, &ClockModel)| {
+            let (other, _) = of(ClockState::Corrected).find(|(_, other)| other.group == model.group)?;
+            Some(Undecided { standing: self.name(Some(standing))?, other: self.name(Some(other))? })
+        };
+        stands.filter_map(pair).collect()
     }
 
     /// What times say of keys: too coarse, or too fine.
@@ -359,25 +403,30 @@ impl Known {
         &self,
         settings: &Fix,
         metadata: &Metadata,
+        skew: &Skew<'_>,
         rows: &[ClockRow],
-        findings: &[Finding],
         inversions: Tally,
         problems: Vec<(FileSummary, bool)>,
     ) -> Summary {
         let models = &self.estimate.map.models;
         let mut kinds: BTreeMap<String, u64> = BTreeMap::new();
-        findings.iter().for_each(|finding| *kinds.entry(finding.kind.to_owned()).or_default() += 1);
+        skew.findings.iter().for_each(|finding| *kinds.entry(finding.kind.to_owned()).or_default() += 1);
         let mut uncertainties: Vec<i64> =
             rows.iter().filter(|row| row.state != "reference").filter_map(|row| row.uncertainty_ns).collect();
         uncertainties.sort_unstable();
         let agree = rows.iter().filter(|row| row.state == ClockState::WithinUncertainty.name());
-        let groups: std::collections::BTreeSet<u32> = models.iter().map(|model| model.group).collect();
-        let copies = self.spans.iter().filter(|span| span.standing == Standing::Duplicate).count();
-        let nudges = || {
-            let now = |(span, read): &(&Paired, &DumpSpan)| span.standing != Standing::Duplicate && !read.marked;
-            let spans = self.spans.iter().zip(&self.dump.spans).zip(&self.corrected).filter(move |(span, _)| now(span));
-            spans.map(|(_, corrected)| corrected.nudge_ns.abs()).filter(|nanos| *nanos > 0)
+        let placed = skew.by_trace.iter().filter(|by_trace| by_trace.spans > 0);
+        let furthest_by_trace = placed.max_by_key(|by_trace| by_trace.furthest_ns.abs());
+        let mut sizes: BTreeMap<u32, u32> = BTreeMap::new();
+        models.iter().for_each(|model| *sizes.entry(model.group).or_default() += 1);
+        let copies = self.spans.iter().filter(|span| span.standing == pair::Standing::Duplicate).count();
+        let now = || {
+            let is_now =
+                |(span, read): &(&Paired, &DumpSpan)| span.standing != pair::Standing::Duplicate && !read.marked;
+            let spans = self.spans.iter().zip(&self.dump.spans).zip(&self.placed.corrected);
+            spans.filter(move |(span, _)| is_now(span)).map(|(_, corrected)| corrected)
         };
+        let nudges = || now().map(|corrected| corrected.nudge_ns.abs()).filter(|nanos| *nanos > 0);
         Summary {
             schema_version: report::SCHEMA_VERSION.to_owned(),
             reference: metadata.reference.clone(),
@@ -388,9 +437,13 @@ impl Known {
             largest_nudge_ns: nudges().max(),
             marked_before: self.dump.spans.iter().filter(|span| span.marked).count() as u64,
             duplicates: copies as u64,
+            furthest_by_trace_ns: furthest_by_trace.map(|it| it.furthest_ns),
             clocks: rows.len() as u64,
+            clocks_compared: models.iter().filter(|model| sizes[&model.group] > 1).count() as u64,
+            median_clock: self.median_clock(),
+            undecided: self.undecided(),
             clocks_moved: models.iter().filter(|model| model.state == ClockState::Corrected).count() as u64,
-            groups: groups.len() as u64,
+            groups: sizes.len() as u64,
             exchanges: self.pairing.edges.iter().filter(|edge| edge.exchange.counts != Use::Neither).count() as u64,
             inversions,
             median_uncertainty_ns: uncertainties.get(uncertainties.len() / 2).copied(),

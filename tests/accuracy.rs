@@ -162,7 +162,7 @@ fn measure(name: &str, seed: u64) -> Score {
         force: false,
     };
     let outcome = unskew::run::fix(&settings, &mut std::io::empty(), |_| {}).unwrap();
-    assert_eq!(outcome.summary.findings.get("shared_key"), None, "each host is one clock");
+    assert_eq!(outcome.report.summary.findings.get("shared_key"), None, "each host is one clock");
     score::score(&path("fixed"), &path("truth.parquet"), Gauge::None).unwrap()
 }
 

@@ -38,9 +38,9 @@ fn fix(inputs: &[PathBuf]) -> Fixed {
     let plain = common::settings(inputs, &folder.path().join("out"), &[Write::Parquet]);
     let settings = Fix { reference: Some("lg-1".to_owned()), annotate: Annotate::None, exchanges: false, ..plain };
     let outcome = unskew::run::fix(&settings, &mut std::io::empty(), |_| {}).unwrap();
-    assert!(!outcome.failed, "{:?}", outcome.summary.problems);
+    assert!(!outcome.failed, "{:?}", outcome.report.summary.problems);
     // Each key is one clock there, by steps, slews and real SDKs' habits.
-    assert_eq!(outcome.summary.findings.get("shared_key"), None);
+    assert_eq!(outcome.report.summary.findings.get("shared_key"), None);
     Fixed { folder, outcome }
 }
 
@@ -54,7 +54,7 @@ impl Fixed {
     }
 
     fn clock(&self, name: &str) -> &ClockRow {
-        self.outcome.clocks.iter().find(|row| row.clock == name).unwrap_or_else(|| panic!("no clock {name}"))
+        self.outcome.report.clocks.iter().find(|row| row.clock == name).unwrap_or_else(|| panic!("no clock {name}"))
     }
 
     fn steps(&self) -> Vec<Step> {
@@ -430,7 +430,7 @@ fn the_truth_is_between_the_bounds() {
         widths.sort_unstable();
         let median = widths[widths.len() / 2] as f64 / 1e6;
         check(&format!("{scenario}: median width of the bounds, ms"), median, 12.0);
-        assert_eq!(fixed.outcome.summary.findings.get("negative_cycle"), None, "{scenario}");
+        assert_eq!(fixed.outcome.report.summary.findings.get("negative_cycle"), None, "{scenario}");
     }
 }
 
@@ -476,7 +476,7 @@ fn check_layouts(scenario: &str, spans: usize) -> Fixed {
 #[test]
 fn every_layout_of_the_collector_is_corrected_alike() {
     let fixed = check_layouts("s1", 1_576);
-    let worst = unskew::report::worst_first(&fixed.outcome.clocks);
+    let worst = unskew::report::worst_first(&fixed.outcome.report.clocks);
     for (row, (clock, offset_ms)) in worst.iter().zip([("pay-1", 2150.0), ("api-1", -1020.0)]) {
         let found_ms = row.offset_largest_ns.unwrap() as f64 / 1e6;
         assert_eq!(row.clock, clock);

@@ -78,9 +78,9 @@ fn fix(lines: &str, reference: Option<&str>) -> Fixed {
         ..plain
     };
     let outcome = unskew::run::fix(&settings, &mut std::io::empty(), |_| {}).unwrap();
-    assert!(!outcome.failed, "{:?}", outcome.summary.problems);
+    assert!(!outcome.failed, "{:?}", outcome.report.summary.problems);
     // Dozens of processes on two machines, or on one.
-    assert_eq!(outcome.summary.findings.get("shared_key"), None);
+    assert_eq!(outcome.report.summary.findings.get("shared_key"), None);
     Fixed { folder, outcome }
 }
 
@@ -91,7 +91,8 @@ impl Fixed {
 
     /// The one clock whose name begins so.
     fn clock(&self, name: &str) -> &ClockRow {
-        let named: Vec<&ClockRow> = self.outcome.clocks.iter().filter(|row| row.clock.starts_with(name)).collect();
+        let named: Vec<&ClockRow> =
+            self.outcome.report.clocks.iter().filter(|row| row.clock.starts_with(name)).collect();
         let [row] = named[..] else { panic!("{name}: {named:?}") };
         row
     }
@@ -122,7 +123,7 @@ impl Fixed {
 
     /// Nothing was moved; the verdicts where something was.
     fn check_left_alone(&self) {
-        let moved: Vec<_> = self.outcome.clocks.iter().filter(|row| row.moved > 0).collect();
+        let moved: Vec<_> = self.outcome.report.clocks.iter().filter(|row| row.moved > 0).collect();
         assert!(moved.is_empty(), "{moved:#?}");
     }
 }
@@ -173,7 +174,7 @@ fn hotel_load150_may_be_right() {
 fn clocks_of_one_machine_are_left_alone() {
     let as_is = |ip: &str, hostname: &str| BTreeMap::from([("ip", ip.to_owned()), ("hostname", hostname.to_owned())]);
     let fixed = fix(&traceweaver("media_load100", as_is), None);
-    assert_eq!(fixed.outcome.clocks.len(), 10);
+    assert_eq!(fixed.outcome.report.clocks.len(), 10);
     fixed.check_left_alone();
 }
 

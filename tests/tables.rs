@@ -55,8 +55,8 @@ const TABLES: [(&str, &str); 7] = [
     ),
     (
         "skew/offsets",
-        "clock:text segment time_unix_nano local_unix_nano time:time offset_ns? uncertainty_ns? lower_ns? upper_ns? \
-         frequency_ppm:double? exchanges?",
+        "clock:text segment time_unix_nano local_unix_nano time:time offset_ns? applied_offset_ns uncertainty_ns? \
+         lower_ns? upper_ns? frequency_ppm:double? exchanges?",
     ),
     (
         "skew/links",

@@ -4,7 +4,7 @@
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value::Value};
 use opentelemetry_proto::tonic::trace::v1::TracesData;
 use prost::Message;
-use unskew::clock::{ClockId, ClockMap, ClockModel, ClockState, Knot, LocalTime, ReferenceTime, Segment};
+use unskew::clock::{ClockId, ClockMap, ClockModel, ClockState, Knot, LocalTime, ReferenceTime, Segment, Treatment};
 use unskew::correct::{self, Corrected, EndHabit, Recorded};
 use unskew::dump::Dump;
 use unskew::fix::Written;
@@ -182,7 +182,12 @@ fn model() -> ClockModel {
         exchanges: 9,
     };
     let knots = (0..60).map(|index| knot(10 * index)).collect();
-    let segment = Segment { from: ReferenceTime::from_nanos(i64::MIN), until: ReferenceTime::MAX, knots, moved: true };
+    let segment = Segment {
+        from: ReferenceTime::from_nanos(i64::MIN),
+        until: ReferenceTime::MAX,
+        knots,
+        treatment: Treatment::Moved,
+    };
     ClockModel {
         state: ClockState::Corrected,
         group: 0,

@@ -5,11 +5,13 @@
 
 mod exchange;
 mod model;
+mod order;
 mod quantity;
 mod time;
 
 pub use exchange::{CallClass, ClockId, Exchange, Link, Use, WITHOUT_CLIENT};
-pub use model::{Bound, Clock, ClockMap, ClockModel, ClockState, Knot, Segment, Step, StepKind};
+pub use model::{Bound, Clock, ClockMap, ClockModel, ClockState, Knot, Segment, Step, StepKind, Treatment};
+pub use order::{Disorder, Order, Pair, ROUNDING_NS, Times};
 pub(crate) use quantity::Span;
 pub use quantity::{ErrorBound, FrequencyError, Offset};
 pub use time::{LocalTime, ReferenceTime};

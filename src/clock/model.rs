@@ -52,11 +52,38 @@ pub struct Segment {
     pub until: ReferenceTime,
     /// At least one; in order of local time.
     pub knots: Vec<Knot>,
-    /// Moved whole, or left whole.
-    pub moved: bool,
+    pub treatment: Treatment,
+}
+
+/// What is done with a segment, whole.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Treatment {
+    Moved,
+    #[default]
+    LeftAlone,
+    /// Left as recorded, as to move it would leave more out of order than it found: what was estimated of it is not told.
+    Contradictory,
 }
 
 impl Segment {
+    /// Whether its offset is taken off its clock's times.
+    pub fn is_moved(&self) -> bool {
+        self.treatment == Treatment::Moved
+    }
+
+    /// Whether its estimate is worth telling.
+    pub fn is_told(&self) -> bool {
+        self.treatment != Treatment::Contradictory
+    }
+
+    /// The steepest slope of the offset between two knots, in parts per million, without its sign.
+    pub fn steepest_ppm(&self) -> f64 {
+        let slope = |pair: &[Knot]| {
+            (pair[1].offset_ns as f64 - pair[0].offset_ns as f64) / (pair[1].local - pair[0].local).max(1) as f64 * 1e6
+        };
+        self.knots.windows(2).map(|pair| slope(pair).abs()).fold(0.0, f64::max)
+    }
+
     /// The estimated offset at a local time, applied or not, in ns. Beyond the knots the nearest one holds.
     pub fn offset_at(&self, local: LocalTime) -> i64 {
         self.interpolate(local, |knot| knot.offset_ns)
@@ -64,7 +91,7 @@ impl Segment {
 
     /// The offset to take off at a local time, in ns: 0 where the segment is left whole.
     pub fn applied_at(&self, local: LocalTime) -> i64 {
-        if self.moved { self.offset_at(local) } else { 0 }
+        if self.is_moved() { self.offset_at(local) } else { 0 }
     }
 
     /// Half-width of the estimate's 95 % interval at a local time, in ns.
@@ -99,6 +126,8 @@ pub enum ClockState {
     WithinUncertainty,
     NoEvidence,
     Capped,
+    /// Left alone, as to move it would leave more out of order than it found.
+    Contradictory,
 }
 
 impl ClockState {
@@ -110,6 +139,7 @@ impl ClockState {
             Self::WithinUncertainty => "within_uncertainty",
             Self::NoEvidence => "no_evidence",
             Self::Capped => "capped",
+            Self::Contradictory => "contradictory",
         }
     }
 }
@@ -162,6 +192,24 @@ pub struct ClockModel {
 }
 
 impl ClockModel {
+    /// The segments whose estimates are worth telling.
+    pub fn told(&self) -> impl DoubleEndedIterator<Item = &Segment> {
+        self.segments.iter().filter(|segment| segment.is_told())
+    }
+
+    /// Leaves a segment as recorded, as moving it contradicts what it should explain. Steps and slews on it or beside it
+    /// were estimated with it, and go; without a segment that is still moved the clock has no model that is told.
+    pub fn contradict(&mut self, number: usize) {
+        let segment = &mut self.segments[number];
+        segment.treatment = Treatment::Contradictory;
+        let around = segment.from..=segment.until;
+        self.steps.retain(|step| !around.contains(&step.at));
+        if self.state != ClockState::Reference && !self.segments.iter().any(Segment::is_moved) {
+            self.state = ClockState::Contradictory;
+            self.steps.clear();
+        }
+    }
+
     /// The segments that a local time may belong to: several in a stretch that a backward step repeats.
     pub fn segments_at(&self, local: LocalTime) -> impl Iterator<Item = (usize, &Segment)> {
         let last = self.segments.len().wrapping_sub(1);

@@ -8,8 +8,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::sides::ALIKE_NS;
-use super::{Corrected, Correction, Order};
-use crate::clock::ClockId;
+use super::{Corrected, Correction};
+use crate::clock::{ClockId, Order};
 
 /// Widens the intervals of spans that are out of order with more of their trace than not. `parents` as in
 /// [`super::nudge`]; spans that are `fixed` stay as they are.

@@ -23,7 +23,7 @@ pub struct Call {
 /// What a span's clock is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ground {
-    /// It has a model, or is the reference: its written times stand.
+    /// It has a model, is the reference, or there is none beside it: its written times stand.
     Firm,
     /// It has none; spans with this number are one call's work.
     Loose(u32),
@@ -104,7 +104,8 @@ fn told(
     let known = |span: u32| -> Option<(i64, i64, i64)> {
         let Corrected { start, end, uncertainty_ns, .. } = corrected[span as usize];
         match ground[span as usize] {
-            Ground::Firm => Some((start, end, uncertainty_ns?)),
+            // Without a model it is what all else is measured from.
+            Ground::Firm => Some((start, end, uncertainty_ns.unwrap_or(0))),
             Ground::Loose(work) => {
                 let &(offset_ns, unsure) = placed.get(&work)?;
                 Some((start.saturating_sub(offset_ns), end.saturating_sub(offset_ns), unsure))

@@ -5,17 +5,19 @@
 
 mod doubt;
 mod fallback;
+mod gate;
 mod nudge;
 mod recover;
 mod sides;
 
 pub use doubt::doubt;
 pub use fallback::{Call, Ground, fall_back};
-pub use nudge::{Order, nudge};
+pub use gate::{Judged, Left, NO_UNIT, Outcome, PutBack, Sum, Unit, Why, gate};
+pub use nudge::nudge;
 pub use recover::{Awaited, recover};
 pub use sides::{Sides, sides};
 
-use crate::clock::{ClockModel, ClockState, LocalTime};
+use crate::clock::{ClockModel, ClockState, LocalTime, Segment, Treatment};
 
 /// Which clock an SDK reads for a span's end (SPEC: how each SDK times a span).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -45,6 +47,8 @@ pub enum Correction {
     WithinUncertainty,
     NoEvidence,
     Capped,
+    /// Left as recorded, as to move it would leave more out of order than it found.
+    Contradictory,
     Recovered,
     /// By what the span's own trace says, as its clock has no model.
     TraceFallback,
@@ -59,6 +63,7 @@ impl Correction {
             Self::WithinUncertainty => "within_uncertainty",
             Self::NoEvidence => "no_evidence",
             Self::Capped => "capped",
+            Self::Contradictory => "contradictory",
             Self::Recovered => "recovered",
             Self::TraceFallback => "trace_fallback",
         }
@@ -66,10 +71,18 @@ impl Correction {
 
     /// The correction that a mark names; what we do not know was a move of some kind.
     pub fn of_name(name: &str) -> Self {
-        [Self::Reference, Self::WithinUncertainty, Self::NoEvidence, Self::Capped, Self::Recovered, Self::TraceFallback]
-            .into_iter()
-            .find(|known| known.name() == name)
-            .unwrap_or(Self::Moved)
+        [
+            Self::Reference,
+            Self::WithinUncertainty,
+            Self::NoEvidence,
+            Self::Capped,
+            Self::Contradictory,
+            Self::Recovered,
+            Self::TraceFallback,
+        ]
+        .into_iter()
+        .find(|known| known.name() == name)
+        .unwrap_or(Self::Moved)
     }
 }
 
@@ -110,11 +123,10 @@ pub fn span(recorded: Recorded, model: &ClockModel, sides: Sides) -> Corrected {
     } else {
         untouched(recorded, Correction::NoEvidence, None, None)
     };
-    if end < start {
-        Corrected { end: corrected.end.max(corrected.start), correction: Correction::Recovered, ..corrected }
-    } else {
-        Corrected { end: corrected.end.max(corrected.start), ..corrected }
-    }
+    // Where the clock's times are contradictory nothing is rebuilt from them.
+    let is_rebuilt = end < start && corrected.correction != Correction::Contradictory;
+    let correction = if is_rebuilt { Correction::Recovered } else { corrected.correction };
+    Corrected { end: corrected.end.max(corrected.start), correction, ..corrected }
 }
 
 fn untouched(
@@ -133,13 +145,16 @@ fn by_model(recorded: Recorded, model: &ClockModel, sides: Sides) -> Corrected {
         return untouched(recorded, Correction::NoEvidence, None, None);
     };
     let segment = Some(sides.start);
+    let there = model.segments.get(sides.end).filter(|there| there.is_told());
     if model.state == ClockState::Reference {
         untouched(recorded, Correction::Reference, Some(0), segment)
-    } else if here.moved || model.segments.get(sides.end).is_some_and(|there| there.moved) {
+    } else if here.treatment == Treatment::Contradictory {
+        untouched(recorded, Correction::Contradictory, None, segment)
+    } else if here.is_moved() || there.is_some_and(Segment::is_moved) {
         let offset_ns = here.applied_at(start);
         let end_offset = match ends {
             EndHabit::Monotonic => offset_ns,
-            EndHabit::Wall => model.segments.get(sides.end).map_or(offset_ns, |there| there.applied_at(end)),
+            EndHabit::Wall => there.map_or(offset_ns, |there| there.applied_at(end)),
         };
         Corrected {
             start: start.plus(-offset_ns).nanos(),
@@ -169,7 +184,7 @@ pub fn event(time: LocalTime, recorded: Recorded, corrected: &Corrected, model: 
     if time.is_broken() {
         return time.nanos();
     }
-    let moved = corrected.segment.map(|index| &model.segments[index]).filter(|segment| segment.moved);
+    let moved = corrected.segment.map(|index| &model.segments[index]).filter(|segment| segment.is_moved());
     match moved {
         Some(segment) => {
             let offset_ns = match recorded.ends {
@@ -188,7 +203,7 @@ pub fn event(time: LocalTime, recorded: Recorded, corrected: &Corrected, model: 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::{Knot, ReferenceTime, Segment};
+    use crate::clock::{Knot, ReferenceTime, Segment, Treatment};
 
     const NOON: i64 = 1_700_000_000_000_000_000;
 
@@ -204,7 +219,8 @@ mod tests {
         };
         let knots = vec![knot(0, 1_000_000), knot(10_000_000_000, 2_000_000)];
         let (from, until) = (ReferenceTime::from_nanos(i64::MIN), ReferenceTime::MAX);
-        let segments = vec![Segment { from, until, knots, moved }];
+        let treatment = if moved { Treatment::Moved } else { Treatment::LeftAlone };
+        let segments = vec![Segment { from, until, knots, treatment }];
         ClockModel { state, group: 0, segments, steps: Vec::new(), bounds: Vec::new(), exchanges: 1, neighbours: 1 }
     }
 

@@ -6,19 +6,7 @@
 //! parent that waited for it fits nowhere: it begins no earlier, and ends where it ends.
 
 use super::Corrected;
-
-/// What a span and its parent must be to each other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Order {
-    /// On one clock: the child goes along.
-    Along,
-    /// The child starts no earlier than its parent.
-    After,
-    /// The child ends no earlier than its parent starts: it may have polled for a message long before.
-    EndsAfter,
-    /// The parent waited: the child lies within it.
-    Within,
-}
+use crate::clock::Order;
 
 /// Nudges spans into order. `parents` gives for each span its parent and what it is to that, or `None`, where nothing is
 /// asked: roots, and spans that cannot be compared with their parent. Spans that are `fixed` stay where they are.

@@ -326,7 +326,7 @@ fn out(inner: Times, outer: Times) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::{ClockState, ReferenceTime};
+    use crate::clock::{ClockState, ReferenceTime, Treatment};
 
     const SECOND: i64 = 1_000_000_000;
 
@@ -343,7 +343,7 @@ mod tests {
                 upper_ns: None,
                 exchanges: 0,
             };
-            Segment { from, until, knots: vec![knot(first), knot(last)], moved: true }
+            Segment { from, until, knots: vec![knot(first), knot(last)], treatment: Treatment::Moved }
         };
         let segments = vec![
             segment(ReferenceTime::from_nanos(i64::MIN), at(step), *seen.start(), step, 0),

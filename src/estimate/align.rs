@@ -34,9 +34,14 @@ impl Alignment {
     }
 }
 
-/// Follows the quickest links outwards from the clocks that are `anchored` at zero. In a group without any, the median
-/// clock stands at zero: what all of a group are off together must not look like a time of its own.
-pub(super) fn align(clocks: usize, readings: &[Reading], anchored: &[bool]) -> Alignment {
+/// Per clock the first clock of its group: those that calls with both their ends connect.
+pub(super) fn groups(clocks: usize, readings: &[Reading]) -> Vec<u32> {
+    spanning_tree(clocks, &quickest_first(readings), &[]).0
+}
+
+/// Follows the quickest links outwards from the clocks that are `anchored` at zero. In a group without any, the median of
+/// the clocks with `votes` stands at zero: what all of a group are off together must not look like a time of its own.
+pub(super) fn align(clocks: usize, readings: &[Reading], anchored: &[bool], votes: &[bool]) -> Alignment {
     let edges = quickest_first(readings);
     let (groups, mut bases) = spanning_tree(clocks, &edges, &[]);
     let (trees, anchored_bases) = spanning_tree(clocks, &edges, anchored);
@@ -52,7 +57,8 @@ pub(super) fn align(clocks: usize, readings: &[Reading], anchored: &[bool]) -> A
                     .for_each(|&clock| bases[clock] = anchored_bases[clock] - anchored_bases[anchor]);
             }
             None => {
-                let mut sorted: Vec<i64> = members.iter().map(|&clock| bases[clock]).collect();
+                let mut sorted: Vec<i64> =
+                    members.iter().filter(|&&clock| votes[clock]).map(|&clock| bases[clock]).collect();
                 sorted.sort_unstable();
                 let median = sorted[(sorted.len() - 1) / 2];
                 members.iter().for_each(|&clock| bases[clock] -= median);
@@ -151,23 +157,28 @@ mod tests {
     #[test]
     fn offsets_add_up_along_the_quickest_links() {
         let calls = [call(0, 1, 500, 10), call(2, 1, -300, 20), call(0, 2, 7_000, 5_000)];
-        let found = align(4, &calls, &[true, false, false, false]);
+        let found = align(4, &calls, &[true, false, false, false], &[true; 4]);
         assert_eq!(found.bases, [0, 500, 800, 0]);
         assert_eq!(found.groups, [0, 0, 0, 3]);
-        assert_eq!(align(4, &calls, &[false, false, true, false]).bases, [-800, -300, 0, 0]);
-        assert_eq!(align(4, &calls, &[]).bases, [-500, 0, 300, 0], "the median clock");
+        assert_eq!(align(4, &calls, &[false, false, true, false], &[true; 4]).bases, [-800, -300, 0, 0]);
+        assert_eq!(align(4, &calls, &[], &[true; 4]).bases, [-500, 0, 300, 0], "the median clock");
+        assert_eq!(
+            align(4, &calls, &[], &[false, false, true, true]).bases,
+            [-800, -300, 0, 0],
+            "the only one that votes"
+        );
     }
 
     #[test]
     fn a_call_that_nobody_waited_for_does_not_align() {
         let calls = [call(0, 1, 500, 10), call(0, 1, 500, 12), call(0, 1, 90_000, -4)];
-        assert_eq!(align(2, &calls, &[true, false]).bases, [0, 500]);
+        assert_eq!(align(2, &calls, &[true, false], &[true; 2]).bases, [0, 500]);
     }
 
     #[test]
     fn clocks_held_at_zero_agree_and_keep_their_groups() {
         let calls = [call(0, 1, 9_000, 10), call(0, 2, 9_005, 20), call(3, 4, 70, 10)];
-        let found = align(5, &calls, &[false, true, true, false, true]);
+        let found = align(5, &calls, &[false, true, true, false, true], &[true; 5]);
         assert_eq!(found.bases, [-9_000, 0, 0, -70, 0]);
         assert_eq!(found.groups, [0, 0, 0, 3, 3]);
     }

@@ -18,7 +18,7 @@ use rustc_hash::FxHashSet;
 use super::evidence::{Evidence, Reading, Side};
 use super::leeway::Leeway;
 use super::paths::{Constraint, Contradiction, Ranges, ranges};
-use crate::clock::{Bound, ClockId, ClockMap, ClockModel, Link, LocalTime};
+use crate::clock::{Bound, ClockId, ClockMap, ClockModel, ClockState, Link, LocalTime};
 
 /// Readings of one clock within this long share a node, each widened by the leeway to its middle: 0.05 ms at 50 ppm,
 /// where bounds are some ms wide. The evidence's buckets are as long.
@@ -78,9 +78,9 @@ pub(super) fn bound(evidence: &Evidence, unanswered: &FxHashSet<u64>, map: &mut 
 /// slope nothing tells, and bounds that say how far it can be off all the same (lab s5: ± 6.4 s and 21 ms). Only against
 /// a reference: where a group has none, its bounds are against a clock that may be off itself.
 pub(super) fn narrow(map: &mut ClockMap) {
-    let Some(reference) = map.reference else { return };
-    let group = map.model(reference).group;
-    for model in map.models.iter_mut().filter(|model| model.group == group) {
+    let fixed = map.models.iter().filter(|model| model.state == ClockState::Reference);
+    let groups: BTreeSet<u32> = fixed.map(|model| model.group).collect();
+    for model in map.models.iter_mut().filter(|model| groups.contains(&model.group)) {
         for knot in model.segments.iter_mut().flat_map(|segment| &mut segment.knots) {
             if let (Some(lower), Some(upper)) = (knot.lower_ns, knot.upper_ns) {
                 let furthest = upper.saturating_sub(knot.offset_ns).max(knot.offset_ns.saturating_sub(lower));
@@ -396,7 +396,7 @@ fn zeros(map: &ClockMap, domains: &[Option<u32>]) -> Vec<u32> {
     let mut clocks: Vec<u32> = (0..map.models.len() as u32).filter(known).collect();
     clocks.sort_by_key(|&clock| {
         let model = &map.models[clock as usize];
-        let is_other = map.reference != Some(ClockId(clock));
+        let is_other = model.state != ClockState::Reference;
         (model.group, is_other, Reverse((model.neighbours, model.exchanges)), clock)
     });
     clocks.dedup_by_key(|clock| map.models[*clock as usize].group);

@@ -8,14 +8,19 @@ use rustc_hash::FxHashSet;
 use super::Settings;
 use super::evidence::{Evidence, Side};
 use super::fit::{Fit, fit};
+use super::frame::Frame;
 use super::paths::Contradiction;
 use super::table::{OF_95, Part, Table};
-use crate::clock::{ClockId, ClockMap, ClockModel, ClockState, Knot, Link, LocalTime, ReferenceTime, Segment};
+use crate::clock::{
+    ClockId, ClockMap, ClockModel, ClockState, Knot, Link, LocalTime, ReferenceTime, Segment, Treatment,
+};
 
 /// What the evidence says of every clock and link.
 #[derive(Clone, Debug, Default)]
 pub struct Estimate {
     pub map: ClockMap,
+    /// The clocks that all others of their group are measured from, where none stands at zero.
+    pub medians: Vec<ClockId>,
     pub links: Vec<LinkEstimate>,
     /// Exchanges that took no part in the last pass: nobody waited, or they imply a negative delay.
     pub set_aside: FxHashSet<u64>,
@@ -47,12 +52,14 @@ pub(super) fn decide(
     evidence: &Evidence,
     spans: &[Option<(LocalTime, LocalTime)>],
     settings: &Settings,
+    frame: &Frame,
     free: Fit,
 ) -> Estimate {
     let clocks = evidence.clocks.len();
-    let reference = settings.reference.map(|ClockId(clock)| clock as usize);
+    let fixed = |clock: usize| frame.fixed[clock];
     let tied = tied(&free, clocks);
-    let movable: Vec<bool> = (0..clocks).map(|clock| tied[clock] && reference != Some(clock)).collect();
+    let movable: Vec<bool> = (0..clocks).map(|clock| tied[clock] && !fixed(clock)).collect();
+    let medians: Vec<ClockId> = free.medians.iter().map(|&clock| ClockId(clock as u32)).collect();
     let free_table = Table::of(&free);
     let wrong = |clock: &usize| free_table.clocks[*clock].iter().any(|part| part.ratio() > BEYOND_DOUBT);
     let movable_clocks = || (0..clocks).filter(|&clock| movable[clock]);
@@ -62,7 +69,7 @@ pub(super) fn decide(
     let least = if well_kept { DEVIATIONS } else { OF_95 };
     let off = |clock: usize| movable[clock] && free_table.clocks[clock].iter().any(|part| size(part) > least);
     let mut moved: Vec<bool> = (0..clocks).map(off).collect();
-    let seems_right = |&clock: &usize| reference == Some(clock) || movable[clock] && !moved[clock];
+    let seems_right = |&clock: &usize| fixed(clock) || movable[clock] && !moved[clock];
     let right: Vec<bool> = if well_kept {
         vec![true; clocks]
     } else {
@@ -84,7 +91,7 @@ pub(super) fn decide(
         if held.contains(&true) || well_kept {
             // Those that were neither taken for right nor for wrong may have changed alone.
             if solved.is_none() || held != held_last {
-                let fit = fit(evidence, spans, settings.reference, &held, Some((&free, levels.as_ref())));
+                let fit = fit(evidence, spans, frame, &held, Some((&free, levels.as_ref())));
                 table = Table::of(&fit);
                 solved = Some(fit);
             }
@@ -123,7 +130,7 @@ pub(super) fn decide(
             let mut segments = table.segments(clock, &witnesses.exchanges[clock]);
             let largest = segments.iter().flat_map(|s| &s.knots).map(|knot| knot.offset_ns.abs()).max().unwrap_or(0);
             let capped = moved[clock] && settings.max_correction_ns.is_some_and(|most| largest > most);
-            let state = match (reference == Some(clock), tied[clock], moved[clock]) {
+            let state = match (fixed(clock), tied[clock], moved[clock]) {
                 (true, ..) => ClockState::Reference,
                 (_, false, _) => ClockState::NoEvidence,
                 (.., true) if capped => ClockState::Capped,
@@ -131,8 +138,18 @@ pub(super) fn decide(
                 (.., false) => ClockState::WithinUncertainty,
             };
             for (segment, large) in segments.iter_mut().zip(&large[clock]) {
-                segment.moved = state == ClockState::Corrected && (*large || released[clock]);
+                // The clock that all are measured from is off by no less than its own interval.
+                let is_median = medians.contains(&ClockId(clock as u32));
+                let is_off = |knot: &Knot| knot.offset_ns.abs() > knot.uncertainty_ns;
+                let is_moved = (*large || released[clock]) && (!is_median || segment.knots.iter().any(is_off));
+                if state == ClockState::Corrected && is_moved {
+                    segment.treatment = Treatment::Moved;
+                }
             }
+            let state = match state {
+                ClockState::Corrected if !segments.iter().any(Segment::is_moved) => ClockState::WithinUncertainty,
+                state => state,
+            };
             if state == ClockState::NoEvidence {
                 segments.clear();
             } else if segments.is_empty() {
@@ -168,7 +185,31 @@ pub(super) fn decide(
     let unused = all().filter(|(o, used)| o.is_two_sided() && !**used);
     let unanswered = unused.map(|(o, _)| o.exchange).collect();
     let map = ClockMap { models, reference: settings.reference };
-    Estimate { map, links, set_aside, unanswered, contradictions: Vec::new() }
+    Estimate { map, medians, links, set_aside, unanswered, contradictions: Vec::new() }
+}
+
+/// Moves what causality alone says is off: clocks that were left alone, in a group with a clock at zero, of which all bounds
+/// of a segment have zero on one side. With one exchange that is all there is to say; its middle is the estimate.
+pub(super) fn release(map: &mut ClockMap, max_correction_ns: Option<i64>) {
+    let fixed = |model: &&ClockModel| model.state == ClockState::Reference;
+    let groups: FxHashSet<u32> = map.models.iter().filter(fixed).map(|model| model.group).collect();
+    let left = |model: &&mut ClockModel| model.state == ClockState::WithinUncertainty && groups.contains(&model.group);
+    for model in map.models.iter_mut().filter(left) {
+        for segment in &mut model.segments {
+            let ahead = segment.knots.iter().all(|knot| knot.lower_ns.is_some_and(|lower| lower > 0));
+            let behind = segment.knots.iter().all(|knot| knot.upper_ns.is_some_and(|upper| upper < 0));
+            if ahead || behind {
+                segment.treatment = Treatment::Moved;
+                model.state = ClockState::Corrected;
+            }
+        }
+        let moved = model.segments.iter().filter(|segment| segment.is_moved()).flat_map(|segment| &segment.knots);
+        let largest = moved.map(|knot| knot.offset_ns.abs()).max().unwrap_or(0);
+        if max_correction_ns.is_some_and(|most| largest > most) {
+            model.state = ClockState::Capped;
+            model.segments.iter_mut().for_each(|segment| segment.treatment = Treatment::LeftAlone);
+        }
+    }
 }
 
 /// Clocks that a two-sided exchange ties to another.
@@ -214,7 +255,12 @@ impl Witnesses {
 fn zero(fit: &Fit) -> Segment {
     let local = LocalTime::from_nanos(fit.grid.epoch);
     let knot = Knot { local, offset_ns: 0, uncertainty_ns: 0, lower_ns: None, upper_ns: None, exchanges: 0 };
-    Segment { from: ReferenceTime::from_nanos(i64::MIN), until: ReferenceTime::MAX, knots: vec![knot], moved: false }
+    Segment {
+        from: ReferenceTime::from_nanos(i64::MIN),
+        until: ReferenceTime::MAX,
+        knots: vec![knot],
+        treatment: Treatment::LeftAlone,
+    }
 }
 
 /// Clocks to let go: held at zero, they leave calls of a link with a negative delay that moving both its ends would

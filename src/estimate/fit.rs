@@ -7,6 +7,7 @@ use rayon::iter::{IndexedParallelIterator, IntoParallelRefIterator, IntoParallel
 use super::align::{Alignment, align};
 use super::curves::{Curves, Shape};
 use super::evidence::{Evidence, Reading, RolledUp, Side};
+use super::frame::Frame;
 use super::gauge::Gauge;
 use super::jumps;
 use super::levels::{Level, Levels, median};
@@ -18,7 +19,7 @@ use super::rows::rows;
 use super::scale::{Scale, scales, waited_for};
 use super::solve::{Block, Rows, System};
 use super::{beforehand, edges, shifts, steps, stretches};
-use crate::clock::{ClockId, Link, LocalTime, WITHOUT_CLIENT};
+use crate::clock::{Link, LocalTime, WITHOUT_CLIENT};
 
 /// A solved model, with what it was solved from.
 pub(super) struct Fit {
@@ -39,6 +40,8 @@ pub(super) struct Fit {
     pub(super) drawn: Vec<f64>,
     /// Per clock, the places between which its readings and spans lie; `None` where it is held or has none.
     pub(super) ranges: Vec<Option<(f64, f64)>>,
+    /// The median clocks, of groups in which no clock is held.
+    pub(super) medians: Vec<usize>,
 }
 
 /// Where knots stand: `epoch + k × spacing` by each clock's own time less its base.
@@ -46,6 +49,8 @@ pub(super) struct Fit {
 pub(super) struct Grid {
     pub(super) epoch: i64,
     pub(super) spacing_ns: f64,
+    /// No knot stands behind this place, whatever a reading says: one that is years off asks for millions.
+    pub(super) reach: f64,
 }
 
 impl Grid {
@@ -165,21 +170,21 @@ const ROUGH: f64 = 1e-5;
 /// A solve of more iterations than this changed so much that the next is worth a preconditioner of its own.
 const AGED: usize = 8;
 
-/// Fits all clocks; those in `held` (besides the reference) stay at zero. How asymmetric routes are is taken from a `free`
+/// Fits all clocks; those in `held` (besides those that the `frame` has fixed) stay at zero. How asymmetric routes are is taken from a `free`
 /// fit, in which none are: what a clock is off that is held all the same would pass for it. So are its steps, which the
 /// search then begins with. With the `levels` of a well-kept fleet, its clocks' are drawn towards zero ([`Fit::drawn`]).
 pub(super) fn fit(
     evidence: &Evidence,
     spans: &[Option<(LocalTime, LocalTime)>],
-    reference: Option<ClockId>,
+    frame: &Frame,
     held: &[bool],
     free: Option<(&Fit, Option<&Levels>)>,
 ) -> Fit {
     let (free, levels) = free.unzip();
     let clocks = evidence.clocks.len();
-    let is_held = |clock: usize| Some(ClockId(clock as u32)) == reference || held.get(clock).copied().unwrap_or(false);
+    let is_held = |clock: usize| frame.fixed[clock] || held.get(clock).copied().unwrap_or(false);
     let anchored: Vec<bool> = (0..clocks).map(is_held).collect();
-    let alignment = align(clocks, &evidence.readings, &anchored);
+    let alignment = align(clocks, &evidence.readings, &anchored, &frame.votes);
     let grid = grid(evidence, &alignment, spans);
     let mut links: Vec<Link> = evidence.readings.iter().map(|reading| reading.link).collect();
     links.dedup();
@@ -200,7 +205,7 @@ pub(super) fn fit(
     routes.sort(&mut observations);
 
     // Steps first: those that calls show, and breaks that a freely bending solve asks for, until it asks for no more.
-    let gauge = Gauge::new(&alignment, &anchored);
+    let gauge = Gauge::new(&alignment, &anchored, &frame.votes);
     // Rolled-up readings are no single calls.
     let looked = match free {
         None if evidence.rolled_up.is_none() => jumps::closer(&alignment, &evidence.readings, &anchored),
@@ -265,9 +270,10 @@ pub(super) fn fit(
         (Some(free), Some(levels)) => work.drawn(levels, free, (&alignment, &grid), &errors),
         _ => Vec::new(),
     };
+    let medians = gauge.medians(&work.curves);
     let Work { curves, used, asymmetry, asymmetries: of_routes, .. } = work;
     let asymmetries = routes.of_link.iter().map(|&route| of_routes[route as usize]).collect();
-    Fit { alignment, grid, curves, links, observations, used, asymmetry, asymmetries, errors, drawn, ranges }
+    Fit { alignment, grid, curves, links, observations, used, asymmetry, asymmetries, errors, drawn, ranges, medians }
 }
 
 /// Their number makes a deviation right to one part in eleven; where unknowns are many, to one part in eight, and where
@@ -622,13 +628,33 @@ fn grid(evidence: &Evidence, alignment: &Alignment, spans: &[Option<(LocalTime, 
     let spacing_s = (seconds * evidence.clocks.len() as f64 / UNKNOWNS).max(dense).max(sparse);
     // Spans may begin before the first exchange; places are never negative.
     let epoch = first.saturating_sub((STRETCH_S * 1e9) as i64);
-    match &evidence.rolled_up {
+    let (epoch, spacing_ns) = match &evidence.rolled_up {
         // Then a window of readings is a stretch between two knots.
         Some(RolledUp { window_ns, .. }) => {
-            Grid { epoch: epoch.div_euclid(*window_ns).saturating_mul(*window_ns), spacing_ns: *window_ns as f64 }
+            (epoch.div_euclid(*window_ns).saturating_mul(*window_ns), *window_ns as f64)
         }
-        None => Grid { epoch, spacing_ns: spacing_s * 1e9 },
-    }
+        None if is_still(evidence, seconds) => (epoch, STILL_S * 1e9),
+        None => (epoch, spacing_s * 1e9),
+    };
+    let grid = Grid { epoch, spacing_ns, reach: 0.0 };
+    Grid { reach: grid.place(0, last.saturating_add((STRETCH_S * 1e9) as i64)), ..grid }
+}
+
+/// A usual frequency error at the most (ntpd gives up at 500 ppm).
+const FREQUENCY_ERROR: f64 = 500e-6;
+
+/// Knots this far apart make a clock a constant within seconds: with unknowns that are held within a second ([`LOOSE`]), its
+/// frequency error is held within a thousandth.
+const STILL_S: f64 = 1_000.0;
+
+/// Whether a dump is so short that no clock wanders by a tenth of a round trip meanwhile. What a rate is, its calls cannot
+/// tell: three of 5 ms within half a second had a clock gain 477,000 ppm.
+fn is_still(evidence: &Evidence, seconds: f64) -> bool {
+    let calls = evidence.readings.iter().filter(|reading| reading.side != Side::Forward);
+    let mut delays: Vec<i64> = calls.map(Reading::round_trip_delay_ns).filter(|delay| *delay >= 0).collect();
+    delays.sort_unstable();
+    let usual = delays.get(delays.len() / 2).copied().unwrap_or(0);
+    FREQUENCY_ERROR * seconds * 1e9 < usual as f64 / 10.0
 }
 
 /// Spans this far outside a group's evidence do not stretch its clocks' models: their times are broken, or say nothing.
@@ -662,5 +688,8 @@ fn ranges(
             *high = high.max(last.min(*high + stretch));
         }
     }
-    ranges.into_iter().map(|range| range.map(|(low, high)| (low.max(0.0), high.max(0.0)))).collect()
+    ranges
+        .into_iter()
+        .map(|range| range.map(|(low, high)| (low.clamp(0.0, grid.reach), high.clamp(0.0, grid.reach))))
+        .collect()
 }

@@ -13,6 +13,8 @@ pub(super) struct Gauge<'a> {
     alignment: &'a Alignment,
     /// Per group, its clocks.
     groups: Vec<Vec<usize>>,
+    /// Per clock, whether it counts for the medians.
+    votes: &'a [bool],
 }
 
 /// What a group is measured from.
@@ -27,11 +29,11 @@ struct Standard {
 }
 
 impl<'a> Gauge<'a> {
-    pub(super) fn new(alignment: &'a Alignment, anchored: &[bool]) -> Self {
+    pub(super) fn new(alignment: &'a Alignment, anchored: &[bool], votes: &'a [bool]) -> Self {
         let mut groups = vec![Vec::new(); anchored.len()];
         alignment.groups.iter().enumerate().for_each(|(clock, &group)| groups[group as usize].push(clock));
         groups.retain(|clocks| clocks.len() > 1 && !clocks.iter().any(|&clock| anchored[clock]));
-        Self { alignment, groups }
+        Self { alignment, groups, votes }
     }
 
     /// Takes off the curves' values what each group does together.
@@ -56,6 +58,11 @@ impl<'a> Gauge<'a> {
         }
     }
 
+    /// The clock whose usual offset is zero, of each group.
+    pub(super) fn medians(&self, curves: &Curves) -> Vec<usize> {
+        self.groups.iter().filter_map(|group| Some(self.standard(curves, group)?.clock)).collect()
+    }
+
     /// What is taken off a clock's readings at a place, ns.
     fn base(&self, curves: &Curves, clock: usize, place: f64) -> f64 {
         self.alignment.bases[clock].saturating_add(curves.jumped(clock as u32, place)) as f64
@@ -64,7 +71,9 @@ impl<'a> Gauge<'a> {
     /// `None` where no clock of the group has a curve.
     fn standard(&self, curves: &Curves, group: &[usize]) -> Option<Standard> {
         let clocks = || of_curves(curves, group);
-        let slopes = sorted(clocks().map(|clock| (slope(curves, &curves.values, clock), clock)));
+        let is_any = clocks().any(|clock| self.votes[clock]);
+        let voters = || clocks().filter(|&clock| self.votes[clock] || !is_any);
+        let slopes = sorted(voters().map(|clock| (slope(curves, &curves.values, clock), clock)));
         let steady = slopes.get(slopes.len().saturating_sub(1) / 2..=slopes.len() / 2)?;
         let rate = mean(steady.iter().map(|(slope, _)| *slope));
         let middle = mean(clocks().map(|clock| mean(curves.places(clock))));
@@ -73,7 +82,7 @@ impl<'a> Gauge<'a> {
                 |place: f64| self.base(curves, clock, place) + curves.at(clock as u32, place) - rate * (place - middle);
             usual(sorted(curves.places(clock).map(|place| (off(place), place))))
         };
-        let offsets = sorted(clocks().map(|clock| (mean(usual_places(clock).iter().map(|one| one.0)), clock)));
+        let offsets = sorted(voters().map(|clock| (mean(usual_places(clock).iter().map(|one| one.0)), clock)));
         let (_, clock) = middle_one(&offsets)?;
         let places = usual_places(clock).iter().map(|one| one.1).collect();
         Some(Standard { steady: steady.iter().map(|(_, clock)| *clock).collect(), clock, places, middle })
@@ -158,7 +167,7 @@ mod tests {
 
     fn gauged(alignment: &Alignment, anchored: &[bool], curves: &Curves) -> Vec<f64> {
         let mut curves = curves.clone();
-        Gauge::new(alignment, anchored).apply(&mut curves);
+        Gauge::new(alignment, anchored, &[true; 6]).apply(&mut curves);
         curves.values
     }
 
@@ -172,6 +181,18 @@ mod tests {
             assert!(of_clock.iter().all(|value| (value - offset).abs() < 1e-6), "{clock}: {of_clock:?}");
         }
         assert_eq!(values[60..], [8e7, 0.25]);
+    }
+
+    #[test]
+    fn the_median_is_of_those_that_vote() {
+        let alignment = alignment([0; 6]);
+        let off = curves(|clock, _| [0.0, 9e6, 1e3, 0.0, 0.0, 0.0][clock]);
+        let votes = [false, true, false, true, true, true];
+        let gauge = Gauge::new(&alignment, &[false; 6], &votes);
+        assert_eq!(gauge.medians(&off)[0], 1);
+        let mut gauged = off.clone();
+        gauge.apply(&mut gauged);
+        assert!(gauged.values[10..20].iter().all(|value| value.abs() < 1e-6), "{:?}", gauged.values);
     }
 
     #[test]
@@ -200,7 +221,7 @@ mod tests {
         let gauge = |curves: &Curves, groups| {
             let alignment = Alignment { groups, ..alignment([0; 6]) };
             let mut curves = curves.clone();
-            Gauge::new(&alignment, &[false; 6]).apply(&mut curves);
+            Gauge::new(&alignment, &[false; 6], &[true; 6]).apply(&mut curves);
             curves.values
         };
         let values = gauge(&curves(found), vec![0, 0, 0, 3, 3, 3]);
@@ -219,7 +240,7 @@ mod tests {
         let mut change: Vec<f64> = (0..62).map(|index| if index < 10 { 5e6 } else { 0.0 }).collect();
         let alignment = alignment([0; 6]);
         // By it the first clock becomes the last, and the second stays the standard.
-        Gauge::new(&alignment, &[false; 6]).apply_to_change(&curves, &mut change);
+        Gauge::new(&alignment, &[false; 6], &[true; 6]).apply_to_change(&curves, &mut change);
         assert!(change[..10].iter().all(|change| (change - 5e6).abs() < 1e-3), "{change:?}");
         assert!(change[10..60].iter().all(|change| change.abs() < 1e-3), "{change:?}");
     }

@@ -77,7 +77,7 @@ impl Leeway {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::{Knot, LocalTime, ReferenceTime};
+    use crate::clock::{Knot, LocalTime, ReferenceTime, Treatment};
 
     const S: i64 = 1_000_000_000;
 
@@ -95,7 +95,7 @@ mod tests {
             from: ReferenceTime::from_nanos(i64::MIN),
             until: ReferenceTime::MAX,
             knots: (0..).zip(offsets_us).map(knot).collect(),
-            moved: true,
+            treatment: Treatment::Moved,
         }
     }
 

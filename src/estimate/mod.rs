@@ -15,6 +15,7 @@ mod evidence;
 mod factors;
 mod fit;
 mod floored;
+mod frame;
 mod gauge;
 mod jumps;
 mod leeway;
@@ -41,6 +42,7 @@ pub use evidence::{Evidence, Reading, RolledUp, Side, Usual};
 pub use paths::Contradiction;
 
 use crate::clock::{ClockId, LocalTime};
+use frame::Frame;
 
 /// What the caller decides.
 #[derive(Clone, Debug, Default)]
@@ -48,6 +50,16 @@ pub struct Settings {
     pub reference: Option<ClockId>,
     /// A clock further off than this is left alone, whole, ns.
     pub max_correction_ns: Option<i64>,
+    /// Per clock, how far it may stand for what is right where there is no reference; empty: all alike.
+    pub standing: Vec<Standing>,
+}
+
+/// What speaks for a clock where nobody is the reference.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Standing {
+    /// Its key is a machine's, not a phone's: somebody looks after its clock.
+    pub is_host: bool,
+    pub spans: u64,
 }
 
 /// Solves for all clocks at once. `spans` gives the first and last local time of each clock's spans, over which
@@ -58,9 +70,11 @@ pub fn clocks(evidence: &Evidence, spans: &[Option<(LocalTime, LocalTime)>], set
         None => rollup::window_ns(evidence).map(|window_ns| evidence.rolled_up(window_ns)),
     };
     let evidence = rolled_up.as_ref().unwrap_or(evidence);
-    let fit = fit::fit(evidence, spans, settings.reference, &[], None);
-    let mut estimate = decide::decide(evidence, spans, settings, fit);
+    let frame = Frame::of(evidence, settings);
+    let fit = fit::fit(evidence, spans, &frame, &[], None);
+    let mut estimate = decide::decide(evidence, spans, settings, &frame, fit);
     estimate.contradictions = bounds::bound(evidence, &estimate.unanswered, &mut estimate.map);
     bounds::narrow(&mut estimate.map);
+    decide::release(&mut estimate.map, settings.max_correction_ns);
     estimate
 }

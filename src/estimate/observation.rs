@@ -202,7 +202,7 @@ mod tests {
                 stands_for: 1,
             };
             let alignment = Alignment { groups: vec![0; 2], bases: vec![0; 2], stretches: vec![stretches.to_vec(); 2] };
-            let grid = Grid { epoch: 0, spacing_ns: 5e9 };
+            let grid = Grid { epoch: 0, spacing_ns: 5e9, reach: 1e3 };
             observe(&[reading], &[link], &alignment, &grid)[0].astray
         };
         let steady = [Stretch::steady(0)];

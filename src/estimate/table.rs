@@ -6,7 +6,7 @@ use super::curves::Break;
 use super::fit::Fit;
 use super::levels::{Level, Levels};
 use super::slews::{Slew, slews};
-use crate::clock::{Knot, LocalTime, ReferenceTime, Segment, Step, StepKind};
+use crate::clock::{Knot, LocalTime, ReferenceTime, Segment, Step, StepKind, Treatment};
 
 /// Of a normal distribution, 95 % lie within this many deviations.
 pub(super) const OF_95: f64 = 1.96;
@@ -204,7 +204,7 @@ impl Table {
             from: begins(index).unwrap_or(ReferenceTime::from_nanos(i64::MIN)),
             until: begins(index + 1).unwrap_or(ReferenceTime::MAX),
             knots: knots(&part.points, exchanges),
-            moved: false,
+            treatment: Treatment::LeftAlone,
         };
         parts.iter().enumerate().map(segment).collect()
     }

@@ -5,7 +5,7 @@ mod place;
 mod read;
 mod write;
 
-pub use place::{corrected, count_straddling, habits};
+pub use place::{Placed, count_straddling, habits, placed};
 pub use read::{FileRead, Reading, read};
 pub use write::{Outputs, Written, write};
 

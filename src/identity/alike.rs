@@ -25,7 +25,7 @@ pub struct Alike {
 /// The clocks that share an attribute and agree at all times, as no other clock does with them. An attribute of which
 /// one value is on clocks that differ names no machine, and is left out.
 pub fn alike(resources: &[Attributes], identity: &Identity, map: &ClockMap) -> Vec<Alike> {
-    let known = |clock: &ClockId| map.models[clock.0 as usize].segments.iter().any(|segment| !segment.knots.is_empty());
+    let known = |clock: &ClockId| map.models[clock.0 as usize].told().any(|segment| !segment.knots.is_empty());
     let mut found = Vec::new();
     for attribute in COARSER {
         let mut carriers: BTreeMap<&str, BTreeSet<ClockId>> = BTreeMap::new();
@@ -100,11 +100,11 @@ fn gaps<'a>(one: &'a ClockModel, other: &'a ClockModel) -> impl Iterator<Item = 
         let at = true_time.plus(other.segments.first()?.offset_at(true_time));
         let segment = &other.segments[other.segment_at(at)?];
         let (first, last) = (segment.knots.first()?, segment.knots.last()?);
-        let reaches = first.local <= at && at <= last.local;
+        let reaches = segment.is_told() && first.local <= at && at <= last.local;
         reaches.then(|| Gap {
             ns: knot.offset_ns.saturating_sub(segment.offset_at(at)).saturating_abs(),
             allowed_ns: knot.uncertainty_ns.saturating_add(segment.uncertainty_at(at)),
         })
     };
-    one.segments.iter().flat_map(|segment| &segment.knots).filter_map(gap)
+    one.told().flat_map(|segment| &segment.knots).filter_map(gap)
 }

@@ -80,6 +80,18 @@ const WITNESSES: [(&str, &[&str]); 5] = [
     ("hostname", &["k8s.node.name", "host.id", "ip"]),
 ];
 
+/// Attributes that are a machine's, or of something whose clock is a machine's; the parts before a dot stand for all below.
+const OF_HOSTS: [&str; 9] =
+    ["k8s.node.", "host.", "cloud.resource_id", "k8s.pod.", "container.id", "faas.instance", "ip", "hostname", "host"];
+
+/// Whether a key by this rule, or by a template of the user's, is a machine's: somebody looks after its clock.
+pub fn is_host(rule: &str) -> bool {
+    let mut attributes = rule.split(['{', '}', '+', ' ', '/', ',']);
+    attributes.any(|attribute| {
+        OF_HOSTS.iter().any(|of_host| attribute == *of_host || of_host.ends_with('.') && attribute.starts_with(of_host))
+    })
+}
+
 /// Values that many machines carry.
 const JUNK: [&str; 8] =
     ["", "localhost", "unknown", "minikube", "docker-desktop", "kind-control-plane", "127.0.0.1", "::1"];

@@ -15,7 +15,7 @@ use std::cmp::Reverse;
 use rayon::prelude::*;
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use crate::clock::{CallClass, ClockId, Exchange, Link, LocalTime, Use, WITHOUT_CLIENT};
+use crate::clock::{CallClass, ClockId, Exchange, Link, LocalTime, Order, Pair, Use, WITHOUT_CLIENT};
 use crate::span::{Protocol, SpanHead, SpanId, SpanKind, TraceId};
 
 /// A span as pairing sees it.
@@ -51,6 +51,8 @@ pub struct Edge {
     pub parent: u32,
     pub child: u32,
     pub kind: EdgeKind,
+    /// What the two must be to each other; `None` where one of their times says nothing.
+    pub order: Option<Order>,
     pub exchange: Exchange,
     /// Why it counts for less than both ways.
     pub reason: Option<&'static str>,
@@ -62,8 +64,10 @@ pub enum EdgeKind {
     Call,
     /// SERVER → SERVER: the client span is missing.
     WithoutClient,
-    /// A publish and what became of it, parent and child or linked.
+    /// A publish and what became of it below it.
     Message,
+    /// A publish and what took it with a link to it.
+    Linked,
     /// Anything else across clocks: the forward inequality only.
     Other,
 }
@@ -91,6 +95,27 @@ pub struct Pairing {
     pub copies: Vec<(u32, u32)>,
     /// `(span, what)`, in order of trace and span.
     pub oddities: Vec<(u32, Oddity)>,
+}
+
+impl Edge {
+    /// The two with what they must be to each other; `None` where one of their times says nothing.
+    pub fn pair(&self) -> Option<Pair> {
+        let quanta_ns = [self.exchange.client_quantum_ns, self.exchange.server_quantum_ns];
+        self.order.map(|order| Pair::new(self.parent, self.child, order, quanta_ns))
+    }
+}
+
+impl Pairing {
+    /// Whether it is a child and its parent, not a link. A server that shares its client's id is that client's child, not its
+    /// parent's too.
+    pub fn is_own(&self, edge: &Edge) -> bool {
+        edge.kind != EdgeKind::Linked && self.parents[edge.child as usize] == Some(edge.parent)
+    }
+
+    /// All parents and children on two clocks whose times say something.
+    pub fn pairs(&self) -> impl Iterator<Item = Pair> {
+        self.edges.iter().filter(|edge| self.is_own(edge)).filter_map(Edge::pair)
+    }
 }
 
 /// Finds every call between two clocks. Marks copies in `spans`, and how far their starts are floored. `links` are `(span, target)`; `services` names each
@@ -166,7 +191,7 @@ fn classes(found: &[Found], services: &[String]) -> (Vec<CallClass>, FxHashMap<C
         client_service: services[key.client_service as usize].clone(),
         server_service: services[key.server_service as usize].clone(),
         protocol: match key.kind {
-            EdgeKind::Message => Protocol::Messaging.name().to_owned(),
+            EdgeKind::Message | EdgeKind::Linked => Protocol::Messaging.name().to_owned(),
             EdgeKind::WithoutClient => format!("{}{WITHOUT_CLIENT}", key.protocol.name()),
             EdgeKind::Call => key.protocol.name().to_owned(),
             EdgeKind::Other => format!("{} from inside", key.protocol.name()),
@@ -250,6 +275,12 @@ fn find_quanta(spans: &mut [Paired], parents: &[Option<u32>], resources: usize) 
     for span in spans {
         span.quantum_ns = quanta[span.resource as usize].of_start(span.head.start);
     }
+}
+
+/// Per resource, the tick of a clock that is too coarse for its starts, ns.
+pub fn ticks(spans: &[Paired], resources: usize) -> Vec<Option<i64>> {
+    let counted = spans.iter().filter(|span| !span.head.is_broken());
+    quantum::ticks(resources, counted.map(|span| (span.resource, span.head.start)))
 }
 
 struct Tree<'a> {
@@ -399,7 +430,16 @@ impl Tree<'_> {
             }
         }
         exchange.counts = counts;
-        Some(Edge { parent, child, kind, exchange, reason })
+        let awaited = matches!(kind, EdgeKind::Call | EdgeKind::WithoutClient)
+            && !from.facts.gave_up
+            && exchange.round_trip_delay_ns() >= 0;
+        let order = match counts {
+            Use::Neither => None,
+            _ if awaited => Some(Order::Within),
+            _ if polls(kind, to) => Some(Order::EndsAfter),
+            _ => Some(Order::After),
+        };
+        Some(Edge { parent, child, kind, order, exchange, reason })
     }
 
     fn exchange(&self, kind: EdgeKind, from: &Paired, to: &Paired, classes: &mut Vec<ClassKey>) -> Exchange {
@@ -413,10 +453,8 @@ impl Tree<'_> {
             classes.push(class);
             classes.len() - 1
         });
-        // A receive span may have begun to poll long before the publish; only its end follows it.
-        let polls = kind == EdgeKind::Message && !to.head.facts.processes_message;
         let exchange = readings(from, to, Link { client: from.clock, server: to.clock, class: place as u32 });
-        Exchange { request_received: if polls { to.head.end } else { to.head.start }, ..exchange }
+        Exchange { request_received: if polls(kind, to) { to.head.end } else { to.head.start }, ..exchange }
     }
 
     /// Links of messaging consumers to what they consume.
@@ -442,15 +480,21 @@ impl Tree<'_> {
             if let Some(&producer) = producer {
                 let (from, to) = (self.span(producer), consumer);
                 if from.clock != to.clock && !from.head.is_broken() && !to.head.is_broken() {
-                    let exchange = self.exchange(EdgeKind::Message, from, to, &mut classes);
+                    let (parent, child, kind) = (producer, span, EdgeKind::Linked);
+                    let exchange = self.exchange(kind, from, to, &mut classes);
                     let exchange = Exchange { counts: Use::ForwardOnly, ..exchange };
-                    let (parent, child, kind) = (producer, span, EdgeKind::Message);
-                    edges.push(Edge { parent, child, kind, exchange, reason: None });
+                    let order = if polls(kind, to) { Order::EndsAfter } else { Order::After };
+                    edges.push(Edge { parent, child, kind, order: Some(order), exchange, reason: None });
                 }
             }
         }
         Found { edges, classes, ..Found::default() }
     }
+}
+
+/// A receive span: it may have begun to poll long before the publish, and only its end follows it.
+fn polls(kind: EdgeKind, to: &Paired) -> bool {
+    matches!(kind, EdgeKind::Message | EdgeKind::Linked) && !to.head.facts.processes_message
 }
 
 /// The four times of a call; what they count for is not looked at.

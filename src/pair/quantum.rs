@@ -62,6 +62,33 @@ struct Counts {
     entering_behind: u64,
 }
 
+/// So many starts at the least show a tick.
+const LEAST_OF_TICK: u32 = 20;
+
+/// Per resource, the tick of its clock, ns: the greatest time that all of its starts are whole multiples of apart, where that
+/// is more than an SDK floors to; whole seconds are a pipeline's. `None`: no such tick.
+pub fn ticks(resources: usize, starts: impl Iterator<Item = (u32, LocalTime)>) -> Vec<Option<i64>> {
+    const SECOND_NS: i64 = QUANTA[0];
+    // How many, the first of them, and the greatest common divisor of how far the others are from it.
+    let mut found: Vec<(u32, i64, i64)> = vec![(0, 0, 0); resources];
+    for (resource, start) in starts {
+        let (count, first, common) = &mut found[resource as usize];
+        if *count == 0 {
+            *first = start.nanos();
+        }
+        *count += 1;
+        // Euclid's algorithm.
+        let mut rest = start.nanos().saturating_sub(*first).saturating_abs();
+        while rest > 0 {
+            (*common, rest) = (rest, *common % rest);
+        }
+    }
+    let tick = |(count, _, common): (u32, i64, i64)| {
+        (count >= LEAST_OF_TICK && common > MILLISECOND_NS && common % SECOND_NS > 0).then_some(common)
+    };
+    found.into_iter().map(tick).collect()
+}
+
 /// Per resource, the quantum of its starts, from those of all spans.
 pub fn quanta(resources: usize, starts: impl Iterator<Item = Start>) -> Vec<Quantum> {
     const MILLISECOND: u32 = MILLISECOND_NS as u32;
@@ -117,6 +144,19 @@ mod tests {
     fn check(starts: &[i64], expected: u32) {
         let start = |&nanos: &i64| Start { resource: 0, at: LocalTime::from_nanos(nanos), enters: false };
         assert_eq!(quanta(1, starts.iter().map(start)), [Quantum::Starts(expected)]);
+    }
+
+    #[test]
+    fn a_clock_that_moves_every_10_ms_ticks_whatever_its_phase() {
+        let check = |tick: i64, phase: i64, count: i64, expected: Option<i64>| {
+            let starts = (0..count).map(|index| (0, LocalTime::from_nanos((index * index + 7) * tick + phase)));
+            assert_eq!(ticks(1, starts), [expected], "{tick} {phase} {count}");
+        };
+        check(10_000_000, 0, 20, Some(10_000_000));
+        check(15_625_000, 4_100_300, 20, Some(15_625_000));
+        check(10_000_000, 0, 19, None);
+        check(1_000_000, 0, 20, None);
+        check(1_000_000_000, 0, 20, None);
     }
 
     #[test]

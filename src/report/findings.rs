@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use rustc_hash::{FxHashMap, FxHashSet};
 use serde::{Deserialize, Serialize};
 
-use crate::clock::{ClockId, ClockModel, Link, LocalTime, Step, StepKind, Use};
-use crate::correct::{Corrected, Correction};
+use crate::clock::{
+    ClockId, ClockModel, Disorder, Link, LocalTime, Order, Pair, ROUNDING_NS, Span, Step, StepKind, Times, Use,
+};
+use crate::correct::{Corrected, Correction, Judged, Left, PutBack, Sum, Unit, Why};
 use crate::pair::{Edge, EdgeKind, Oddity, Paired, Pairing, Standing};
-use crate::span::SpanHead;
+use crate::span::{SpanHead, SpanKind};
 
 /// One violation or oddity.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,12 +30,33 @@ pub struct Finding {
     pub reason: String,
 }
 
-/// Inversions of synchronous pairs across clocks: a child that starts before or ends after its parent.
+/// Inversions: parents and children on two clocks that are early or late (`clock::Pair`), as found and as written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tally {
     pub pairs: u64,
     pub before: u64,
     pub after: u64,
+    /// As written, those before their parent, and the worst of them, ns; and those that outlast one that waited.
+    #[serde(default)]
+    pub early_after: u64,
+    #[serde(default)]
+    pub worst_early_after_ns: i64,
+    #[serde(default)]
+    pub late_after: u64,
+    #[serde(default)]
+    pub worst_late_after_ns: i64,
+}
+
+impl Tally {
+    fn count(&mut self, before: Disorder, after: Disorder) {
+        self.pairs += 1;
+        self.before += u64::from(before.is_any());
+        self.after += u64::from(after.is_any());
+        self.early_after += u64::from(after.early_ns > 0);
+        self.worst_early_after_ns = self.worst_early_after_ns.max(after.early_ns);
+        self.late_after += u64::from(after.late_ns > 0);
+        self.worst_late_after_ns = self.worst_late_after_ns.max(after.late_ns);
+    }
 }
 
 /// What the links table counts.
@@ -49,27 +72,46 @@ pub struct LinkCounts {
     pub delays: Vec<i64>,
 }
 
-/// Less than this is rounding, not an inversion; a floored start may be a whole quantum early.
-fn tolerance_ns(parent: &Paired, child: &Paired) -> i64 {
-    let quantum = i64::from(parent.quantum_ns.max(child.quantum_ns));
-    if quantum >= 1_000_000 { quantum + 1_000 } else { 1_000 }
+/// Every span's times, as the reports compare them.
+pub struct Shown<'a> {
+    pub spans: &'a [Paired],
+    /// As found in the input: recorded, or as an earlier run left it.
+    pub before: &'a [Times],
+    pub corrected: &'a [Corrected],
 }
 
-/// How far a child sticks out of its parent, before its start and behind its end, ns; 0 where it does not.
-fn overhang(parent: (i64, i64), child: (i64, i64)) -> (i64, i64) {
-    (parent.0.saturating_sub(child.0).max(0), child.1.saturating_sub(parent.1).max(0))
-}
+impl Shown<'_> {
+    fn after(&self, span: u32) -> Times {
+        (self.corrected[span as usize].start, self.corrected[span as usize].end)
+    }
 
-/// Whether a child sticks out by more than rounding.
-pub fn is_inverted(parent: &Paired, child: &Paired, parent_times: (i64, i64), child_times: (i64, i64)) -> bool {
-    let (early, late) = overhang(parent_times, child_times);
-    early.max(late) > tolerance_ns(parent, child)
+    /// How far two spans are out of order, as found and as written.
+    fn disorders(&self, pair: &Pair) -> (Disorder, Disorder) {
+        let before = |span: u32| self.before[span as usize];
+        let found = pair.disorder(before(pair.parent), before(pair.child));
+        (found, pair.disorder(self.after(pair.parent), self.after(pair.child)))
+    }
+
+    /// What was done with a child and its parent.
+    fn action(&self, parent: u32, child: u32) -> &'static str {
+        let of = |span: u32| &self.corrected[span as usize];
+        let is = |correction| [parent, child].iter().any(|&span| of(span).correction == correction);
+        let is_moved = |span: u32| self.before[span as usize] != self.after(span);
+        if of(child).nudge_ns != 0 {
+            "nudged"
+        } else if is_moved(parent) || is_moved(child) {
+            "moved"
+        } else if is(Correction::Contradictory) {
+            "left as recorded"
+        } else {
+            "none"
+        }
+    }
 }
 
 /// Findings and counts of all calls between two clocks. `groups` gives each clock's group.
 pub fn of_edges(
-    spans: &[Paired],
-    corrected: &[Corrected],
+    shown: &Shown<'_>,
     pairing: &Pairing,
     set_aside: impl Fn(u64) -> bool,
     groups: impl Fn(ClockId) -> u32,
@@ -78,48 +120,33 @@ pub fn of_edges(
     let mut links: BTreeMap<Link, LinkCounts> = BTreeMap::new();
     let mut all = Tally::default();
     for edge in &pairing.edges {
-        let (parent, child) = (&spans[edge.parent as usize], &spans[edge.child as usize]);
+        let (parent, child) = (&shown.spans[edge.parent as usize], &shown.spans[edge.child as usize]);
         let counts = links.entry(edge.exchange.link).or_default();
         count_exchange(counts, edge, &set_aside);
-        let waited = edge.kind == EdgeKind::Call && edge.exchange.counts == Use::TwoSided;
-        let recorded = |span: &Paired| (span.head.start.nanos(), span.head.end.nanos());
-        let written = |index: u32| (corrected[index as usize].start, corrected[index as usize].end);
-        let before = overhang(recorded(parent), recorded(child));
-        let after = overhang(written(edge.parent), written(edge.child));
-        let most = tolerance_ns(parent, child);
-        if waited {
-            counts.inversions.pairs += 1;
-            all.pairs += 1;
-            for (sum, out) in [(&mut counts.inversions.before, before), (&mut counts.inversions.after, after)] {
-                *sum += u64::from(out.0.max(out.1) > most);
-            }
-            all.before += u64::from(before.0.max(before.1) > most);
-            all.after += u64::from(after.0.max(after.1) > most);
-            if before.0.max(before.1) > most {
-                let worst = before.0.max(before.1).max(counts.worst_inversion_ns.unwrap_or(0));
-                counts.worst_inversion_ns = Some(worst);
-            }
+        let Some(pair) = edge.pair() else { continue };
+        let (before, after) = shown.disorders(&pair);
+        if pairing.is_own(edge) {
+            counts.inversions.count(before, after);
+            all.count(before, after);
+            let worst = counts.worst_inversion_ns.max(Some(before.worst_ns()).filter(|nanos| *nanos > 0));
+            counts.worst_inversion_ns = worst;
         }
         let comparable = groups(parent.clock) == groups(child.clock);
-        let sides =
-            [("starts_before_parent", before.0, after.0, true), ("ends_after_parent", before.1, after.1, waited)];
-        for (kind, before, after, counts) in sides {
-            if counts && before.max(after) > most {
+        findings.extend(outlasts(shown, edge));
+        let sides = [
+            ("starts_before_parent", before.early_ns, after.early_ns),
+            ("ends_after_parent", before.late_ns, after.late_ns),
+        ];
+        for (kind, before, after) in sides {
+            if before.max(after) > 0 {
+                let action = shown.action(edge.parent, edge.child);
                 findings.push(Finding {
                     parent: Some(parent.head.span.0),
                     parent_clock: Some(parent.clock),
                     before_ns: Some(before),
                     after_ns: Some(after),
-                    action: if corrected[edge.child as usize].nudge_ns != 0 {
-                        "nudged"
-                    } else if corrected[edge.child as usize].offset_ns != 0
-                        || corrected[edge.parent as usize].offset_ns != 0
-                    {
-                        "moved"
-                    } else {
-                        "none"
-                    },
-                    reason: reason(edge, before, after, comparable),
+                    action,
+                    reason: reason(edge, before, after, comparable, action != "none"),
                     ..about(if comparable { kind } else { "not_comparable" }, child)
                 });
             }
@@ -146,8 +173,28 @@ fn count_exchange(counts: &mut LinkCounts, edge: &Edge, set_aside: &impl Fn(u64)
     }
 }
 
-fn reason(edge: &Edge, before: i64, after: i64, comparable: bool) -> String {
+/// A server that took longer than the server above it, which starts that are floored do not excuse, and ends after it.
+fn outlasts(shown: &Shown<'_>, edge: &Edge) -> Option<Finding> {
+    let late = |[parent, child]: [Times; 2]| child.1.saturating_sub(parent.1).max(0);
+    let before = late([edge.parent, edge.child].map(|span| shown.before[span as usize]));
+    let after = late([edge.parent, edge.child].map(|span| shown.after(span)));
+    let is_longer = edge.kind == EdgeKind::WithoutClient && edge.exchange.round_trip_delay_ns() < -ROUNDING_NS;
+    let child = &shown.spans[edge.child as usize];
+    (is_longer && edge.order.is_some() && before > ROUNDING_NS).then(|| Finding {
+        parent: Some(shown.spans[edge.parent as usize].head.span.0),
+        parent_clock: Some(shown.spans[edge.parent as usize].clock),
+        before_ns: Some(before),
+        after_ns: Some(after),
+        action: shown.action(edge.parent, edge.child),
+        reason: "it took longer than the server above it, and ends after it: nobody waited, or that one stamps its end early"
+            .to_owned(),
+        ..about("ends_after_parent", child)
+    })
+}
+
+fn reason(edge: &Edge, before: i64, after: i64, comparable: bool, is_moved: bool) -> String {
     let why = match (comparable, edge.reason) {
+        (false, _) if is_moved => "no round trip ties the two clocks: what moved one of them says nothing of the other",
         (false, _) => "no round trip ties the two clocks, so neither is moved for it",
         (_, Some(reason)) => reason,
         (true, None) if after == 0 => "the clocks' offsets explain it",
@@ -155,6 +202,129 @@ fn reason(edge: &Edge, before: i64, after: i64, comparable: bool) -> String {
         (true, None) => "the clocks do not explain it",
     };
     why.to_owned()
+}
+
+/// Same-clock disorder: a child this long before its parent, ns, though one clock stamped both. Shorter ones are usual where
+/// an SDK takes a start from its caller.
+const SAME_CLOCK_NS: i64 = 1_000_000_000;
+
+/// Children more than a second before their parent on the same clock.
+pub fn of_one_clock(shown: &Shown<'_>, parents: &[Option<u32>]) -> Vec<Finding> {
+    let finding = |(child, parent): (u32, &Option<u32>)| {
+        let parent = (*parent)?;
+        let (of, from) = (&shown.spans[child as usize], &shown.spans[parent as usize]);
+        if of.clock != from.clock || of.head.is_broken() || from.head.is_broken() {
+            return None;
+        }
+        let receives = of.head.kind == SpanKind::Consumer && !of.head.facts.processes_message;
+        let order = if receives { Order::EndsAfter } else { Order::After };
+        let (before, after) = shown.disorders(&Pair::new(parent, child, order, [of.quantum_ns, from.quantum_ns]));
+        let reason = if after.early_ns == 0 {
+            "its clock was set back between the two"
+        } else {
+            "one clock, so not skew: a second time source, or a restored snapshot"
+        };
+        (before.early_ns > SAME_CLOCK_NS).then(|| Finding {
+            parent: Some(from.head.span.0),
+            parent_clock: Some(from.clock),
+            before_ns: Some(before.early_ns),
+            after_ns: Some(after.early_ns),
+            action: shown.action(parent, child),
+            reason: reason.to_owned(),
+            ..about("starts_before_parent", of)
+        })
+    };
+    (0..).zip(parents).filter_map(finding).collect()
+}
+
+/// Clocks that tick too coarsely: one finding for each process. `ticks` are per resource, ns.
+pub fn of_ticks(spans: &[Paired], ticks: &[Option<i64>]) -> Vec<Finding> {
+    let mut clocks: BTreeMap<u32, ClockId> = BTreeMap::new();
+    spans.iter().for_each(|span| _ = clocks.entry(span.resource).or_insert(span.clock));
+    let finding = |(resource, tick): (u32, &Option<i64>)| {
+        let tick = Span((*tick)?.unsigned_abs());
+        Some(Finding {
+            kind: "coarse_tick",
+            clock: clocks.get(&resource).copied(),
+            resource: Some(resource),
+            action: "none",
+            reason: format!(
+                "all its starts are whole multiples of {tick} apart: it reads a clock that ticks every {tick}, and may be early \
+                 by as much"
+            ),
+            ..Finding::default()
+        })
+    };
+    (0..).zip(ticks).filter_map(finding).collect()
+}
+
+/// Why a segment, or the work of a call, was left as recorded: one finding each.
+pub fn of_left(shown: &Shown<'_>, left: &[Left], models: &[ClockModel]) -> Vec<Finding> {
+    let finding = |Left { unit, why }: &Left| {
+        let (clock, what) = match *unit {
+            Unit::Segment { clock, number } => (clock, stretch(&models[clock.0 as usize], number)),
+            Unit::Work { span } => {
+                let Paired { head, clock, .. } = &shown.spans[span as usize];
+                (*clock, format!("the work of span {:016x} in trace {:032x}", head.span.0, head.trace.0))
+            }
+        };
+        let (before_ns, after_ns, reason) = match why {
+            Why::Rate(ppm) => (
+                None,
+                None,
+                format!(
+                    "{what}: its offset would change by {ppm:.0} ppm, faster than any clock is slewed; a wrong reading, \
+                     or a second time source under one key"
+                ),
+            ),
+            Why::Worse(put_back) => {
+                let early = |sum: &Sum| i64::try_from(sum.early_ns).unwrap_or(i64::MAX);
+                (Some(early(&put_back.before)), Some(early(&put_back.after)), worse(shown, &what, put_back))
+            }
+        };
+        Finding {
+            kind: "not_corrected",
+            clock: Some(clock),
+            before_ns,
+            after_ns,
+            action: "left as recorded",
+            reason,
+            ..Finding::default()
+        }
+    };
+    left.iter().map(finding).collect()
+}
+
+/// Which part of a clock's time a segment is.
+fn stretch(model: &ClockModel, number: usize) -> String {
+    let segment = &model.segments[number];
+    let [from, until] = [segment.knots.first(), segment.knots.last()].map(|knot| knot.map_or(0, |it| it.local.nanos()));
+    match model.segments.len() {
+        1 => "all of its time".to_owned(),
+        count => format!("segment {number} of {count}, {from} to {until} ns by its own time"),
+    }
+}
+
+fn worse(shown: &Shown<'_>, what: &str, put_back: &PutBack) -> String {
+    let PutBack { pairs, before, after, worst, with_group, .. } = put_back;
+    let name = |Judged { pair, before, after }: &Judged| {
+        let child = &shown.spans[pair.child as usize].head;
+        let by = |disorder: &Disorder| match (disorder.early_ns, disorder.late_ns) {
+            (0, 0) => "in order".to_owned(),
+            (0, late) => format!("{} late", Span(late.unsigned_abs())),
+            (early, _) => format!("{} early", Span(early.unsigned_abs())),
+        };
+        format!("{:032x} {:016x} ({} → {})", child.trace.0, child.span.0, by(before), by(after))
+    };
+    let names: Vec<String> = worst.iter().map(name).collect();
+    let all = if *with_group { ", with all clocks that its calls tie it to" } else { "" };
+    format!(
+        "{what}: to move it{all} would leave {} of {pairs} parents and children out of order, where {} are as recorded; look \
+         at these for a wrong reading, a second time source or a coarse clock: {}",
+        after.pairs,
+        before.pairs,
+        names.join(", ")
+    )
 }
 
 fn about(kind: &'static str, span: &Paired) -> Finding {

@@ -3,65 +3,119 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use polars::prelude::{DataFrame, LazyFrame, PlRefPath, ScanArgsParquet, col};
+use polars::prelude::{DataFrame, Int64Chunked, LazyFrame, PlRefPath, ScanArgsParquet, StringChunked, col};
 
-use super::skew::ClockRow;
+use super::kinds::{FindingRow, KindRow, by_kind};
+use super::skew::{ClockRow, StepRow};
 use super::summary::Summary;
+use super::terminal::Report;
 use crate::io;
 
-/// The clocks and the summary of an earlier run.
+/// The report of an earlier run.
 ///
 /// # Errors
 /// Where the folder holds no report, or one that cannot be read.
-pub fn load(folder: &Path) -> Result<(Vec<ClockRow>, Summary)> {
+pub fn load(folder: &Path) -> Result<Report> {
     let summary = io::read(&folder.join("summary.json"))
         .context("no summary.json, so no report; give the --out folder of `unskew fix`")?;
     let summary: Summary = serde_json::from_slice(&summary).context("summary.json")?;
-    let clocks = folder.join("skew").join("clocks.parquet");
-    let named = || clocks.display().to_string();
-    let path = PlRefPath::try_from_path(&clocks).with_context(named)?;
-    let columns = [
-        "clock",
-        "state",
-        "offset_first_ns",
-        "offset_last_ns",
-        "offset_largest_ns",
-        "uncertainty_ns",
-        "frequency_ppm",
-        "steps",
-        "spans",
-        "moved",
-        "verdict",
-        "advice",
-    ];
-    let frame = LazyFrame::scan_parquet(path, ScanArgsParquet::default())
-        .with_context(named)?
-        .select(columns.map(col))
-        .collect()
-        .with_context(named)?;
-    Ok((rows(&frame).with_context(named)?, summary))
+    let table = |name: &str, columns: &[&str]| read(&folder.join("skew").join(name), columns);
+    let clocks = table("clocks.parquet", &CLOCKS)?;
+    let steps = table("steps.parquet", &STEPS)?;
+    let findings = table("findings.parquet", &FINDINGS)?;
+    Ok(Report {
+        clocks: clock_rows(&clocks).context("clocks.parquet")?,
+        steps: step_rows(&steps).context("steps.parquet")?,
+        findings: kind_rows(&findings).context("findings.parquet")?,
+        summary,
+    })
 }
 
-fn rows(frame: &DataFrame) -> Result<Vec<ClockRow>> {
-    let text = |name: &str| Ok::<_, anyhow::Error>(frame.column(name)?.str()?);
-    let int = |name: &str| Ok::<_, anyhow::Error>(frame.column(name)?.i64()?);
-    let owned = |value: Option<&str>| value.unwrap_or_default().to_owned();
-    (0..frame.height())
-        .map(|row| {
-            Ok(ClockRow {
-                clock: owned(text("clock")?.get(row)),
-                state: owned(text("state")?.get(row)),
-                offset_first_ns: int("offset_first_ns")?.get(row),
-                offset_last_ns: int("offset_last_ns")?.get(row),
-                offset_largest_ns: int("offset_largest_ns")?.get(row),
-                uncertainty_ns: int("uncertainty_ns")?.get(row),
-                frequency_ppm: frame.column("frequency_ppm")?.f64()?.get(row),
-                steps: int("steps")?.get(row).unwrap_or(0),
-                spans: int("spans")?.get(row).unwrap_or(0),
-                moved: int("moved")?.get(row).unwrap_or(0),
-                verdict: owned(text("verdict")?.get(row)),
-                advice: owned(text("advice")?.get(row)),
-            })
-        })
+const CLOCKS: [&str; 12] = [
+    "clock",
+    "state",
+    "offset_first_ns",
+    "offset_last_ns",
+    "offset_largest_ns",
+    "uncertainty_ns",
+    "frequency_ppm",
+    "steps",
+    "spans",
+    "moved",
+    "verdict",
+    "advice",
+];
+
+const STEPS: [&str; 5] = ["clock", "time_unix_nano", "duration_ns", "size_ns", "uncertainty_ns"];
+
+const FINDINGS: [&str; 7] = ["kind", "trace_id", "span_id", "clock", "before_ns", "after_ns", "reason"];
+
+fn read(table: &Path, columns: &[&str]) -> Result<DataFrame> {
+    let named = || table.display().to_string();
+    let path = PlRefPath::try_from_path(table).with_context(named)?;
+    let columns: Vec<_> = columns.iter().copied().map(col).collect();
+    LazyFrame::scan_parquet(path, ScanArgsParquet::default())
+        .with_context(named)?
+        .select(columns)
         .collect()
+        .with_context(named)
+}
+
+fn text<'a>(frame: &'a DataFrame, name: &str) -> Result<&'a StringChunked> {
+    Ok(frame.column(name)?.str()?)
+}
+
+fn int<'a>(frame: &'a DataFrame, name: &str) -> Result<&'a Int64Chunked> {
+    Ok(frame.column(name)?.i64()?)
+}
+
+fn clock_rows(frame: &DataFrame) -> Result<Vec<ClockRow>> {
+    let owned = |name: &str, row: usize| Ok::<_, anyhow::Error>(text(frame, name)?.get(row).unwrap_or("").to_owned());
+    let number = |name: &str, row: usize| Ok::<_, anyhow::Error>(int(frame, name)?.get(row));
+    let row = |row: usize| {
+        Ok(ClockRow {
+            clock: owned("clock", row)?,
+            state: owned("state", row)?,
+            offset_first_ns: number("offset_first_ns", row)?,
+            offset_last_ns: number("offset_last_ns", row)?,
+            offset_largest_ns: number("offset_largest_ns", row)?,
+            uncertainty_ns: number("uncertainty_ns", row)?,
+            frequency_ppm: frame.column("frequency_ppm")?.f64()?.get(row),
+            steps: number("steps", row)?.unwrap_or(0),
+            spans: number("spans", row)?.unwrap_or(0),
+            moved: number("moved", row)?.unwrap_or(0),
+            verdict: owned("verdict", row)?,
+            advice: owned("advice", row)?,
+        })
+    };
+    (0..frame.height()).map(row).collect()
+}
+
+fn step_rows(frame: &DataFrame) -> Result<Vec<StepRow>> {
+    let number = |name: &str, row: usize| Ok::<_, anyhow::Error>(int(frame, name)?.get(row).unwrap_or(0));
+    let row = |row: usize| {
+        Ok(StepRow {
+            clock: text(frame, "clock")?.get(row).unwrap_or("").to_owned(),
+            time_unix_nano: number("time_unix_nano", row)?,
+            duration_ns: number("duration_ns", row)?,
+            size_ns: number("size_ns", row)?,
+            uncertainty_ns: number("uncertainty_ns", row)?,
+        })
+    };
+    (0..frame.height()).map(row).collect()
+}
+
+fn kind_rows(frame: &DataFrame) -> Result<Vec<KindRow>> {
+    let (kind, clock, reason) = (text(frame, "kind")?, text(frame, "clock")?, text(frame, "reason")?);
+    let (trace, span) = (text(frame, "trace_id")?, text(frame, "span_id")?);
+    let (before, after) = (int(frame, "before_ns")?, int(frame, "after_ns")?);
+    Ok(by_kind((0..frame.height()).map(|row| FindingRow {
+        kind: kind.get(row).unwrap_or(""),
+        trace: trace.get(row).map(str::to_owned),
+        span: span.get(row).map(str::to_owned),
+        clock: clock.get(row),
+        before_ns: before.get(row),
+        after_ns: after.get(row),
+        reason: reason.get(row).unwrap_or(""),
+    })))
 }

@@ -3,6 +3,7 @@
 mod columns;
 mod findings;
 mod keys;
+mod kinds;
 mod load;
 mod skew;
 mod summary;
@@ -11,11 +12,16 @@ mod terminal;
 mod traces;
 mod verdict;
 
-pub use findings::{Finding, LinkCounts, Tally, is_inverted, of_contradictions, of_edges, of_oddities, of_times};
+pub use findings::{
+    Finding, LinkCounts, Shown, Tally, of_contradictions, of_edges, of_left, of_oddities, of_one_clock, of_ticks,
+    of_times,
+};
 pub use keys::{OnKey, of_alike, of_shared};
+pub use kinds::KindRow;
 pub use load::load;
-pub use skew::{ClockRow, Skew, clock_rows, exchanges, tables};
-pub use summary::{FileSummary, Summary};
+pub use skew::{ClockRow, Skew, StepRow, clock_rows, exchanges, kind_rows, step_rows, tables};
+pub use summary::{FileSummary, Summary, Undecided};
 pub use table::{Metadata, SCHEMA_VERSION};
-pub use terminal::{render, worst_first};
+pub use terminal::{Report, render, worst_first};
 pub use traces::{Row, Rows, schema, writer_properties};
+pub use verdict::ByTrace;

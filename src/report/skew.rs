@@ -6,9 +6,10 @@ use anyhow::Result;
 
 use super::findings::{Finding, LinkCounts};
 use super::keys::OnKey;
+use super::kinds::{FindingRow, KindRow, by_kind};
 use super::table::{Metadata, Table};
-use super::verdict::{Heard, advice, verdict};
-use crate::clock::{CallClass, Clock, ClockId, ClockMap, ClockModel, ClockState, Knot, Link, LocalTime};
+use super::verdict::{ByTrace, Heard, advice, verdict};
+use crate::clock::{CallClass, Clock, ClockId, ClockMap, ClockModel, ClockState, Knot, Link, Step};
 use crate::estimate::LinkEstimate;
 use crate::pair::Edge;
 use crate::span::Protocol;
@@ -44,32 +45,37 @@ pub struct Skew<'a> {
     pub services: &'a [String],
     /// Per clock: spans, and those that moved.
     pub spans: &'a [(i64, i64)],
+    /// Per clock: its spans that were placed by their own traces.
+    pub by_trace: &'a [ByTrace],
     /// Per clock: all of its starts are whole seconds.
     pub in_seconds: &'a [bool],
 }
 
 /// The clocks table's rows, worst first is the reader's business: they stand in order of key.
 pub fn clock_rows(skew: &Skew<'_>) -> Vec<ClockRow> {
-    let mut by_call = vec![false; skew.clocks.len()];
-    for link in
-        skew.links.keys().filter(|link| skew.classes[link.class as usize].protocol != Protocol::Messaging.name())
-    {
-        (by_call[link.client.0 as usize], by_call[link.server.0 as usize]) = (true, true);
+    let mut heard = vec![Heard::ByQueue; skew.clocks.len()];
+    let calls =
+        skew.links.iter().filter(|(link, _)| skew.classes[link.class as usize].protocol != Protocol::Messaging.name());
+    for (link, counts) in calls {
+        for (one, other) in [(link.client, link.server), (link.server, link.client)] {
+            let is_loose = skew.clocks[other.0 as usize].untrusted && counts.exchanges > 0;
+            let heard = &mut heard[one.0 as usize];
+            *heard = if is_loose || *heard == Heard::Loosely { Heard::Loosely } else { Heard::OneWay };
+        }
     }
     let row = |index: usize| {
         let (clock, model, (spans, moved)) = (&skew.clocks[index], &skew.map.models[index], skew.spans[index]);
-        let knots = || model.segments.iter().flat_map(|segment| &segment.knots);
-        let known = model.state != ClockState::NoEvidence;
+        let is_known = !matches!(model.state, ClockState::NoEvidence | ClockState::Contradictory);
+        let knots = || model.told().filter(|_| is_known).flat_map(|segment| &segment.knots);
         let largest = knots().max_by_key(|knot| knot.offset_ns.abs());
         let mut uncertainties: Vec<i64> = knots().map(|knot| knot.uncertainty_ns).collect();
         uncertainties.sort_unstable();
+        let is_steady = model.steps.is_empty() && model.segments.len() == 1;
         let frequency = match (knots().next(), knots().last()) {
-            (Some(first), Some(last)) if last.local > first.local && model.steps.is_empty() => {
+            (Some(first), Some(last)) if last.local > first.local && is_steady => {
                 Some((last.offset_ns - first.offset_ns) as f64 / (last.local - first.local) as f64 * 1e6)
             }
-            (Some(_), Some(_)) => model.segments.last().map(|segment| {
-                segment.frequency_ppm_at(segment.knots.last().map_or(LocalTime::default(), |knot| knot.local))
-            }),
+            (Some(_), Some(last)) => model.told().next_back().map(|segment| segment.frequency_ppm_at(last.local)),
             _ => None,
         };
         let mut row = ClockRow {
@@ -78,15 +84,16 @@ pub fn clock_rows(skew: &Skew<'_>) -> Vec<ClockRow> {
             offset_first_ns: knots().next().map(|knot| knot.offset_ns),
             offset_last_ns: knots().last().map(|knot| knot.offset_ns),
             offset_largest_ns: largest.map(|knot| knot.offset_ns),
-            uncertainty_ns: known.then(|| uncertainties.get(uncertainties.len() / 2).copied()).flatten(),
-            frequency_ppm: frequency.filter(|_| known),
+            uncertainty_ns: uncertainties.get(uncertainties.len() / 2).copied(),
+            frequency_ppm: frequency,
             steps: model.steps.len() as i64,
             spans,
             moved,
             ..ClockRow::default()
         };
-        let heard = if by_call[index] { Heard::OneWay } else { Heard::ByQueue };
-        row.verdict = verdict(&row, clock, model, heard);
+        let heard = heard[index];
+        let is_given = skew.map.reference == Some(ClockId(index as u32));
+        row.verdict = verdict(&row, clock, model, heard, (is_given, skew.by_trace[index]));
         if skew.in_seconds[index] {
             row.verdict += "; its starts are whole seconds";
         }
@@ -95,7 +102,7 @@ pub fn clock_rows(skew: &Skew<'_>) -> Vec<ClockRow> {
             clock,
             model,
             skew.in_seconds[index],
-            skew.map.reference.map(|id| skew.clocks[id.0 as usize].name.as_str()),
+            (heard, skew.map.reference.map(|id| skew.clocks[id.0 as usize].name.as_str())),
         );
         let of_clock = |it: &&OnKey| it.finding.clock == Some(ClockId(index as u32)) && !it.advice.is_empty();
         for key in skew.keys.iter().filter(of_clock) {
@@ -120,6 +127,10 @@ pub fn tables(skew: &Skew<'_>, rows: &[ClockRow], metadata: &Metadata) -> Result
 
 fn clocks(skew: &Skew<'_>, rows: &[ClockRow]) -> Table {
     let (clocks, models) = (skew.clocks, &skew.map.models);
+    let mut calls = vec![0; clocks.len()];
+    for (link, counts) in skew.links {
+        [link.client, link.server].iter().for_each(|clock| calls[clock.0 as usize] += counts.exchanges as i64);
+    }
     Table::new("clocks")
         .text("clock", rows.iter().map(|row| row.clock.as_str()))
         .text("key", clocks.iter().map(|clock| clock.key.as_str()))
@@ -134,7 +145,7 @@ fn clocks(skew: &Skew<'_>, rows: &[ClockRow]) -> Table {
         .maybe_ints("uncertainty_ns", rows.iter().map(|row| row.uncertainty_ns))
         .maybe_doubles("frequency_ppm", rows.iter().map(|row| row.frequency_ppm))
         .ints("steps", rows.iter().map(|row| row.steps))
-        .ints("exchanges", models.iter().map(|model| model.exchanges as i64))
+        .ints("exchanges", calls)
         .ints("neighbours", models.iter().map(|model| i64::from(model.neighbours)))
         .ints("spans", rows.iter().map(|row| row.spans))
         .ints("moved", rows.iter().map(|row| row.moved))
@@ -150,6 +161,7 @@ struct OffsetRow<'a> {
     local_ns: i64,
     /// `None`: bounds only.
     knot: Option<Knot>,
+    applied_ns: i64,
     between: (Option<i64>, Option<i64>),
     frequency_ppm: Option<f64>,
 }
@@ -163,13 +175,18 @@ impl OffsetRow<'_> {
 
 fn offset_rows<'a>(clock: &'a Clock, model: &'a ClockModel) -> impl Iterator<Item = OffsetRow<'a>> {
     let knots = model.segments.iter().zip(0i64..).flat_map(move |(segment, index)| {
-        segment.knots.iter().map(move |knot| OffsetRow {
-            clock: &clock.name,
-            segment: index,
-            local_ns: knot.local.nanos(),
-            knot: Some(*knot),
-            between: (knot.lower_ns, knot.upper_ns),
-            frequency_ppm: (segment.knots.len() > 1).then(|| segment.frequency_ppm_at(knot.local)),
+        segment.knots.iter().filter_map(move |knot| {
+            let is_bound = knot.lower_ns.is_some() || knot.upper_ns.is_some();
+            let is_slope = segment.is_told() && segment.knots.len() > 1;
+            (segment.is_told() || is_bound).then(|| OffsetRow {
+                clock: &clock.name,
+                segment: index,
+                local_ns: knot.local.nanos(),
+                knot: Some(*knot).filter(|_| segment.is_told()),
+                applied_ns: segment.applied_at(knot.local),
+                between: (knot.lower_ns, knot.upper_ns),
+                frequency_ppm: is_slope.then(|| segment.frequency_ppm_at(knot.local)),
+            })
         })
     });
     let bounds = model.bounds.iter().map(move |bound| OffsetRow {
@@ -177,6 +194,7 @@ fn offset_rows<'a>(clock: &'a Clock, model: &'a ClockModel) -> impl Iterator<Ite
         segment: 0,
         local_ns: bound.local.nanos(),
         knot: None,
+        applied_ns: 0,
         between: (bound.lower_ns, bound.upper_ns),
         frequency_ppm: None,
     });
@@ -195,6 +213,7 @@ fn offsets(skew: &Skew<'_>) -> Table {
         .ints("local_unix_nano", rows.iter().map(|row| row.local_ns))
         .time("time", rows.iter().map(OffsetRow::time))
         .maybe_ints("offset_ns", knot(|knot| knot.offset_ns))
+        .ints("applied_offset_ns", rows.iter().map(|row| row.applied_ns))
         .maybe_ints("uncertainty_ns", knot(|knot| knot.uncertainty_ns))
         .maybe_ints("lower_ns", rows.iter().map(|row| row.between.0))
         .maybe_ints("upper_ns", rows.iter().map(|row| row.between.1))
@@ -231,13 +250,49 @@ fn links(skew: &Skew<'_>) -> Table {
         .maybe_ints("worst_inversion_ns", links.iter().map(|(_, counts)| counts.worst_inversion_ns))
 }
 
+/// One row of the steps table, as it is told.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct StepRow {
+    pub clock: String,
+    pub time_unix_nano: i64,
+    /// 0 for a step.
+    pub duration_ns: i64,
+    pub size_ns: i64,
+    pub uncertainty_ns: i64,
+}
+
+/// Steps and slews, by clock and time.
+pub fn step_rows(skew: &Skew<'_>) -> Vec<StepRow> {
+    let row = |(clock, step): (&str, &Step)| StepRow {
+        clock: clock.to_owned(),
+        time_unix_nano: step.at.nanos(),
+        duration_ns: step.duration_ns,
+        size_ns: step.size_ns,
+        uncertainty_ns: step.uncertainty_ns,
+    };
+    told_steps(skew).map(row).collect()
+}
+
+fn told_steps<'a>(skew: &Skew<'a>) -> impl Iterator<Item = (&'a str, &'a Step)> {
+    let clocks = skew.clocks.iter().zip(&skew.map.models);
+    clocks.flat_map(|(clock, model)| model.steps.iter().map(|step| (clock.name.as_str(), step)))
+}
+
+/// Findings by kind.
+pub fn kind_rows(skew: &Skew<'_>) -> Vec<KindRow> {
+    by_kind(skew.findings.iter().map(|finding| FindingRow {
+        kind: finding.kind,
+        trace: finding.trace.map(|id| format!("{id:032x}")),
+        span: finding.span.map(|id| format!("{id:016x}")),
+        clock: finding.clock.map(|clock| skew.clocks[clock.0 as usize].name.as_str()),
+        before_ns: finding.before_ns,
+        after_ns: finding.after_ns,
+        reason: &finding.reason,
+    }))
+}
+
 fn steps(skew: &Skew<'_>) -> Table {
-    let steps: Vec<_> = skew
-        .clocks
-        .iter()
-        .zip(&skew.map.models)
-        .flat_map(|(clock, model)| model.steps.iter().map(|step| (clock.name.as_str(), step)))
-        .collect();
+    let steps: Vec<_> = told_steps(skew).collect();
     Table::new("steps")
         .text("clock", steps.iter().map(|(clock, _)| *clock))
         .ints("time_unix_nano", steps.iter().map(|(_, step)| step.at.nanos()))

@@ -22,8 +22,20 @@ pub struct Summary {
     /// Spans that an earlier run had moved; they passed as they were.
     pub marked_before: u64,
     pub duplicates: u64,
+    /// Of the spans of clocks that cannot be told apart, which are moved call by call, the offset of the one furthest off, ns.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub furthest_by_trace_ns: Option<i64>,
     pub clocks: u64,
     pub clocks_moved: u64,
+    /// Clocks that calls tie to another.
+    #[serde(default)]
+    pub clocks_compared: u64,
+    /// Display name of the clock that all others are measured from where there is no reference: the median one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub median_clock: Option<String>,
+    /// Clocks of which nobody can tell which is wrong, as they know but each other.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub undecided: Vec<Undecided>,
     pub groups: u64,
     pub exchanges: u64,
     pub inversions: Tally,
@@ -34,6 +46,14 @@ pub struct Summary {
     pub findings: std::collections::BTreeMap<String, u64>,
     /// What could not be read or written, each with the file it is about.
     pub problems: Vec<FileSummary>,
+}
+
+/// Two clocks that differ, by their display names.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Undecided {
+    /// Taken to be right.
+    pub standing: String,
+    pub other: String,
 }
 
 /// One thing that went wrong with one file.

@@ -1,7 +1,8 @@
 //! What a clock's numbers mean, and what to do about it, in words. Every text is here.
 
 use super::skew::ClockRow;
-use crate::clock::{Clock, ClockModel, ClockState, ErrorBound, FrequencyError, Offset, StepKind};
+use crate::clock::{Clock, ClockModel, ClockState, ErrorBound, FrequencyError, Offset, Segment, StepKind};
+use crate::identity::PER_TRACE;
 
 /// A frequency error worth a word: a healthy clock keeps within this.
 const NOTABLE_PPM: f64 = 2.0;
@@ -11,6 +12,8 @@ const NOTABLE_PPM: f64 = 2.0;
 pub(super) enum Heard {
     ByQueue,
     OneWay,
+    /// From clocks that cannot be told apart.
+    Loosely,
 }
 
 impl Heard {
@@ -18,23 +21,48 @@ impl Heard {
         match self {
             Self::ByQueue => "behind a queue only",
             Self::OneWay => "heard one way only",
+            Self::Loosely => "called by clocks that cannot be told apart only",
         }
     }
 }
 
-pub(super) fn verdict(row: &ClockRow, clock: &Clock, model: &ClockModel, heard: Heard) -> String {
+/// Spans of a clock that were placed by their own traces, and the offset of the one that was furthest off, ns.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ByTrace {
+    pub spans: i64,
+    pub furthest_ns: i64,
+}
+
+pub(super) fn verdict(
+    row: &ClockRow,
+    clock: &Clock,
+    model: &ClockModel,
+    heard: Heard,
+    (is_given, by_trace): (bool, ByTrace),
+) -> String {
     let bound = ErrorBound::ns(row.uncertainty_ns.unwrap_or(0));
     match model.state {
-        ClockState::Reference => "the reference".to_owned(),
+        ClockState::Reference if is_given => "the reference".to_owned(),
+        ClockState::Reference => "stays as it is: of two clocks nobody can tell which is wrong".to_owned(),
+        ClockState::NoEvidence if clock.untrusted && by_trace.spans > 0 => format!(
+            "its key may hide several clocks, so its spans are placed call by call: {} moved, one of which was {}",
+            by_trace.spans,
+            Offset::ahead_ns(by_trace.furthest_ns)
+        ),
         ClockState::NoEvidence if clock.untrusted => {
-            "its key may hide several clocks: left alone, but where a trace's own calls say that it is off".to_owned()
+            "its key may hide several clocks: left alone, as no trace's own calls say that it is off".to_owned()
         }
         ClockState::NoEvidence => match between(model) {
             Some(between) => format!("{}, {between}: left alone", heard.words()),
+            None if heard == Heard::Loosely => {
+                "its calls are with clocks that cannot be told apart: left as it is, and they are placed by it"
+                    .to_owned()
+            }
             None => "no round trip ties it to another clock: left alone".to_owned(),
         },
         ClockState::WithinUncertainty => format!("agrees within {bound}: left alone"),
         ClockState::Capped => format!("{}, more than --max-correction: left alone", size(row)),
+        ClockState::Contradictory => "its calls contradict what was found of it: left as recorded".to_owned(),
         ClockState::Corrected => {
             let span = (row.offset_last_ns.unwrap_or(0) - row.offset_first_ns.unwrap_or(0)).abs();
             let mut words = vec![size(row)];
@@ -51,9 +79,24 @@ pub(super) fn verdict(row: &ClockRow, clock: &Clock, model: &ClockModel, heard: 
             if let Some(ppm) = row.frequency_ppm.filter(|ppm| ppm.abs() >= NOTABLE_PPM && span > 3 * bound.nanos()) {
                 words.push(FrequencyError::gains_ppm(ppm).to_string());
             }
+            if let Some(percent) = contradictory_percent(model) {
+                words.push(format!("left as recorded for {percent} % of its time, where its calls contradict that"));
+            }
             words.join(", ")
         }
     }
+}
+
+/// The part of a clock's time whose segments are contradictory, from 1 to 99; `None` where none is.
+fn contradictory_percent(model: &ClockModel) -> Option<u64> {
+    let length = |segment: &Segment| match (segment.knots.first(), segment.knots.last()) {
+        (Some(first), Some(last)) => (last.local - first.local).max(1) as f64,
+        _ => 0.0,
+    };
+    let all: f64 = model.segments.iter().map(length).sum();
+    let told: f64 = model.told().map(length).sum();
+    let is_any = model.segments.iter().any(|segment| !segment.is_told());
+    is_any.then(|| (100.0 * (all - told) / all).round().clamp(1.0, 99.0) as u64)
 }
 
 /// How far off a clock is at most, and what that alone gives away.
@@ -135,7 +178,7 @@ pub(super) fn advice(
     clock: &Clock,
     model: &ClockModel,
     in_seconds: bool,
-    reference: Option<&str>,
+    (heard, reference): (Heard, Option<&str>),
 ) -> String {
     match model.state {
         ClockState::Reference | ClockState::WithinUncertainty | ClockState::Corrected if in_seconds => {
@@ -153,11 +196,18 @@ pub(super) fn advice(
                 clock.name
             ),
         },
+        ClockState::Contradictory => {
+            format!("{}: look at the calls that its not_corrected findings name (skew/findings.parquet)", clock.name)
+        }
         ClockState::Capped => format!("{}: raise --max-correction to move it, and check its clock", clock.name),
+        ClockState::NoEvidence if clock.rule == PER_TRACE => {
+            format!("{}: no attribute says which page or device it is; set session.id", clock.name)
+        }
         ClockState::NoEvidence if clock.untrusted => format!(
             "{}: no attribute says which machine it is; set host.id or k8s.node.name, or name one with --clock-key",
             clock.name
         ),
+        ClockState::NoEvidence if heard == Heard::Loosely => String::new(),
         ClockState::NoEvidence => {
             let to = reference.map_or_else(|| "another clock".to_owned(), |name| format!("`{name}`"));
             format!(
@@ -187,7 +237,10 @@ mod tests {
             exchanges: 0,
             neighbours: 0,
         };
-        (verdict(&row, &clock, &model, Heard::OneWay), advice(&row, &clock, &model, false, None))
+        (
+            verdict(&row, &clock, &model, Heard::OneWay, (true, ByTrace::default())),
+            advice(&row, &clock, &model, false, (Heard::OneWay, None)),
+        )
     }
 
     fn check(offset_ns: i64, bound_ns: i64, expected: &str, advised: &str) {
@@ -208,7 +261,7 @@ mod tests {
 
     #[test]
     fn what_is_near_no_quarter_hour_or_a_day_off_is_no_time_zone() {
-        check(3 * 3_600 * SECOND + 2 * SECOND, 40_000, "180 min ahead", "chronyc");
+        check(3 * 3_600 * SECOND + 2 * SECOND, 40_000, "3 h ahead", "chronyc");
         check(24 * 3_600 * SECOND, 40_000, "24 h ahead", "chronyc");
         // Any offset would do within such a bound.
         check(3_600 * SECOND, 400 * SECOND, "60 min ahead", "chronyc");

@@ -9,6 +9,7 @@ mod gauge;
 mod inversions;
 #[cfg(test)]
 mod made;
+mod order;
 mod read;
 mod text;
 
@@ -21,6 +22,7 @@ pub use coverage::Coverage;
 pub use error::Sizes;
 pub use gauge::Gauge;
 pub use inversions::{Inversions, Pairs};
+pub use order::{CausalOrder, OutOfOrder, order};
 use read::{Scored, Times};
 
 /// The score of a correction. All errors are of starts, in ns; a signed one is positive when late.

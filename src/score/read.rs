@@ -115,7 +115,7 @@ fn joined(dir: &Path, truth: &Path) -> Result<DataFrame> {
     Ok(joined.sort(["trace_id", "span_id", "kind"], Default::default()).collect()?)
 }
 
-fn parts(folder: &Path) -> Result<Vec<PathBuf>> {
+pub(super) fn parts(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut parts = io::files_in(folder)?;
     parts.retain(|path| path.extension().is_some_and(|extension| extension == "parquet"));
     ensure!(!parts.is_empty(), "{}: no Parquet file; was `fix` run with --write parquet?", folder.display());

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::clock::{CallClass, ClockState, Exchange, Knot, ReferenceTime, Segment, Step, StepKind, Use};
+use crate::clock::{CallClass, ClockState, Exchange, Knot, ReferenceTime, Segment, Step, StepKind, Treatment, Use};
 
 const US: i64 = 1_000;
 const MS: i64 = 1_000_000;
@@ -66,7 +66,7 @@ fn model(group: u32, knots: &[(i64, i64)]) -> ClockModel {
         from: ReferenceTime::from_nanos(i64::MIN),
         until: ReferenceTime::MAX,
         knots: knots.iter().map(knot).collect(),
-        moved: true,
+        treatment: Treatment::Moved,
     };
     ClockModel {
         state: if knots.is_empty() { ClockState::NoEvidence } else { ClockState::Corrected },
@@ -411,7 +411,7 @@ fn an_interval_is_no_wider_than_its_bounds() {
         from: ReferenceTime::from_nanos(i64::MIN),
         until: ReferenceTime::MAX,
         knots: vec![knot(10, Some(-1), Some(12)), knot(100, Some(-20), Some(12)), knot(1_000, Some(-1), None)],
-        moved: true,
+        treatment: Treatment::Moved,
     };
     map.models[1].segments = vec![segment.clone()];
     map.models[2].segments = vec![segment];
@@ -420,7 +420,7 @@ fn an_interval_is_no_wider_than_its_bounds() {
     };
     narrow(&mut map);
     assert_eq!(uncertainties(&map, 1), [10, 100, 1_000], "nothing without a reference");
-    map.reference = Some(ClockId(0));
+    map.models[0].state = ClockState::Reference;
     narrow(&mut map);
     assert_eq!(uncertainties(&map, 1), [7, 25, 1_000]);
     assert_eq!(uncertainties(&map, 2), [10, 100, 1_000], "nothing ties it to the reference");
