@@ -4,9 +4,11 @@
 //! only *server start ≥ client start* is safe everywhere; everything else depends on kinds, status and δ
 //! (ESTIMATOR.md, facts 3 and 4). No order of the input matters.
 
+mod ancestry;
 mod processes;
 mod quantum;
 
+use ancestry::Ancestry;
 pub use processes::{between_processes, within_clocks};
 use quantum::{Start, quanta};
 
@@ -340,6 +342,13 @@ impl Tree<'_> {
             let head = &self.span(child).head;
             (parent, head.span, head.kind, head.start)
         });
+        let (ids, ancestry) = self.ancestry(trace);
+        let place = |id: SpanId| ids.binary_search(&id).ok();
+        // A server with its client's id is no cycle: its parent is the client's parent.
+        let leads_back = |head: &SpanHead| {
+            let parent = head.parent.and_then(place);
+            parent.zip(place(head.span)).is_some_and(|(parent, own)| ancestry.leads(parent, own))
+        };
         while start < children.len() {
             let id = children[start].0;
             let end = start + children[start..].iter().take_while(|(parent, _)| *parent == id).count();
@@ -347,7 +356,7 @@ impl Tree<'_> {
             for &(_, child) in &children[start..end] {
                 if parents.is_empty() {
                     found.oddities.push((child, Oddity::MissingParent));
-                } else if self.in_cycle(trace, child) {
+                } else if leads_back(&self.span(child).head) {
                     found.oddities.push((child, Oddity::ParentCycle));
                 }
             }
@@ -357,22 +366,14 @@ impl Tree<'_> {
         found
     }
 
-    /// Follows parents upwards; more steps than spans, or back at the start, is a cycle.
-    fn in_cycle(&self, trace: &[u32], child: u32) -> bool {
-        let head = &self.span(child).head;
-        let (start, mut at, mut steps) = (head.span, head.parent, 0);
-        while let Some(id) = at {
-            steps += 1;
-            if id == start {
-                // A server with its client's id is no cycle: its parent is the client's parent.
-                return true;
-            }
-            if steps > trace.len() {
-                return false;
-            }
-            at = self.find(trace, id).first().and_then(|&index| self.span(index).head.parent);
-        }
-        false
+    /// The ids of one trace, sorted, and which of them are above which: of spans that share one, the first says.
+    fn ancestry(&self, trace: &[u32]) -> (Vec<SpanId>, Ancestry) {
+        let first = trace.chunk_by(|&left, &right| self.span(left).head.span == self.span(right).head.span);
+        let heads: Vec<&SpanHead> = first.map(|same| &self.span(same[0]).head).collect();
+        let ids: Vec<SpanId> = heads.iter().map(|head| head.span).collect();
+        let parents: Vec<Option<usize>> = heads.iter().map(|head| ids.binary_search(&head.parent?).ok()).collect();
+        let ancestry = Ancestry::of(&parents);
+        (ids, ancestry)
     }
 
     fn family(&self, parents: &[u32], children: impl Iterator<Item = u32>, found: &mut Found) {

@@ -173,4 +173,8 @@ fn missing_parents_and_cycles_are_found_and_stopped_at() {
         "1 2 client a 0..100\n 2 1 server b 10..90",
         &["1>2 TwoSided", "2>1 ForwardOnly", "1 ParentCycle", "2 ParentCycle"],
     );
+    // What hangs below a cycle is none.
+    check("1 1 internal a 0..100\n 2 1 internal a 10..90\n 3 2 internal a 20..80", &["1 ParentCycle"]);
+    // Of an id that is given twice the first span says where its parents lead.
+    check("1 0 internal a 0..100\n 1 2 server a 0..100\n 2 1 internal a 10..90", &["1 ParentCycle"]);
 }
