@@ -239,13 +239,14 @@ impl<'a> Placing<'a> {
 /// that are known by a key of their own are taken as they are.
 fn grounds(clocks: &[Clock], spans: &[Paired], pairing: &Pairing, map: &ClockMap) -> Vec<Ground> {
     let home = map.home();
+    let taken = taken_by(spans, pairing);
     let ground = |index: u32| {
         let span = &spans[index as usize];
         let model = map.model(span.clock);
         match model.state {
             _ if span.head.is_broken() => Ground::None,
             ClockState::NoEvidence if home.is_none() && !clocks[span.clock.0 as usize].untrusted => Ground::Firm,
-            ClockState::NoEvidence => Ground::Loose(taken_by(index, spans, pairing)),
+            ClockState::NoEvidence => Ground::Loose(taken[index as usize]),
             ClockState::Capped => Ground::None,
             _ if Some(model.group) == home => Ground::Firm,
             _ => Ground::None,
@@ -254,28 +255,32 @@ fn grounds(clocks: &[Clock], spans: &[Paired], pairing: &Pairing, map: &ClockMap
     (0..spans.len() as u32).into_par_iter().map(ground).collect()
 }
 
-/// The span that took the call that a span is part of the work of.
-fn taken_by(span: u32, spans: &[Paired], pairing: &Pairing) -> u32 {
-    let mut at = span;
-    // A cycle of parents ends here.
-    for _ in 0..DEEPEST {
-        let (Paired { head, clock, resource, .. }, parent) = (&spans[at as usize], pairing.parents[at as usize]);
-        match parent {
-            Some(parent) if !matches!(head.kind, SpanKind::Server | SpanKind::Consumer) => {
-                let of = &spans[parent as usize];
-                if of.clock != *clock || of.resource != *resource {
-                    break;
-                }
-                at = parent;
+/// Per span, the one that took the call that it is part of the work of: its topmost ancestor in one process, by path
+/// compression. Each parent is followed once, however deep a trace is; the spans of a cycle have one among them.
+fn taken_by(spans: &[Paired], pairing: &Pairing) -> Vec<u32> {
+    let caller = |index: u32| {
+        let (Paired { head, clock, resource, .. }, parent) = (&spans[index as usize], pairing.parents[index as usize]?);
+        let of = &spans[parent as usize];
+        let is_taken = matches!(head.kind, SpanKind::Server | SpanKind::Consumer);
+        (!is_taken && of.clock == *clock && of.resource == *resource).then_some(parent)
+    };
+    let mut taken: Vec<Option<u32>> = vec![None; spans.len()];
+    let mut path = Vec::new();
+    for index in 0..spans.len() as u32 {
+        let mut at = index;
+        let top = loop {
+            if let Some(top) = taken[at as usize] {
+                break top;
             }
-            _ => break,
-        }
+            // Its own until more is known, where a cycle ends.
+            taken[at as usize] = Some(at);
+            path.push(at);
+            at = caller(at).unwrap_or(at);
+        };
+        path.drain(..).for_each(|below| taken[below as usize] = Some(top));
     }
-    at
+    taken.into_iter().flatten().collect()
 }
-
-/// Spans below each other in one process, at the most.
-const DEEPEST: usize = 10_000;
 
 /// Calls that say which of two came first: between clocks, and within one that may be several.
 fn calls(spans: &[Paired], pairing: &Pairing, map: &ClockMap) -> Vec<Call> {
@@ -310,5 +315,44 @@ pub fn count_straddling(map: &mut ClockMap, spans: &[Paired], corrected: &[Corre
             let at = step.at.nanos();
             step.spans_straddling += i64::from(corrected.start < at && at < corrected.end);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::span::SpanHead;
+
+    /// Spans of one process, each with its parent and kind.
+    fn taken(spans: &[(Option<u32>, SpanKind)]) -> Vec<u32> {
+        let paired = |&(_, kind): &(Option<u32>, SpanKind)| Paired {
+            head: SpanHead { kind, ..SpanHead::default() },
+            clock: ClockId(0),
+            resource: 0,
+            quantum_ns: 1,
+            standing: Standing::Only,
+        };
+        let paired: Vec<Paired> = spans.iter().map(paired).collect();
+        let parents = spans.iter().map(|(parent, _)| *parent).collect();
+        taken_by(&paired, &Pairing { parents, ..Pairing::default() })
+    }
+
+    #[test]
+    fn work_is_of_the_server_span_above_it() {
+        use SpanKind::{Client, Internal, Server};
+        let outer = [(None, Server), (Some(0), Client), (Some(1), Server), (Some(4), Internal), (Some(2), Client)];
+        assert_eq!(taken(&outer), [0, 0, 2, 2, 2]);
+    }
+
+    #[test]
+    fn work_is_one_however_deep_it_is_and_in_a_cycle_too() {
+        const DEEP: u32 = 100_000;
+        // Each under the next.
+        let chain = |last: Option<u32>| -> Vec<_> {
+            (1..=DEEP).map(|next| (Some(next).filter(|next| *next < DEEP).or(last), SpanKind::Internal)).collect()
+        };
+        assert_eq!(taken(&chain(None)), [DEEP - 1; DEEP as usize]);
+        let ring = taken(&chain(Some(0)));
+        assert!(ring.iter().all(|taken| *taken == ring[0]));
     }
 }
