@@ -5,7 +5,7 @@
 //! is not in, its middle, give or take its half. Where zero is in it nothing is moved, and where a side is open nothing
 //! is known. So unsure is one call, where a thousand tell a clock to microseconds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Corrected, Correction};
 
@@ -58,26 +58,29 @@ impl Interval {
     }
 }
 
-/// Moves the work that is surely off. What is placed in one round is ground for the next, as a trace may go through several
-/// such clocks.
+/// Moves the work that is surely off, by breadth-first search from firm ground: what is placed in one round is ground for
+/// the next, as a trace may go through several such clocks. Each call is looked at when an end of it is placed.
 pub fn fall_back(corrected: &mut [Corrected], ground: &[Ground], calls: &[Call]) {
+    let mut calls_of: BTreeMap<u32, Vec<&Call>> = BTreeMap::new();
+    for (span, call) in calls.iter().flat_map(|call| [(call.parent, call), (call.child, call)]) {
+        if let Ground::Loose(work) = ground[span as usize] {
+            calls_of.entry(work).or_default().push(call);
+        }
+    }
     let mut placed: BTreeMap<u32, (i64, i64)> = BTreeMap::new();
-    let mut open: Vec<&Call> = calls.iter().collect();
-    loop {
-        let is_open = |span: &u32| matches!(ground[*span as usize], Ground::Loose(work) if !placed.contains_key(&work));
-        open.retain(|call| [call.parent, call.child].iter().any(is_open));
-        let mut intervals: BTreeMap<u32, Interval> = BTreeMap::new();
-        for (work, told) in open.iter().filter_map(|call| told(call, corrected, ground, &placed)) {
+    let mut intervals: BTreeMap<u32, Interval> = BTreeMap::new();
+    let mut telling: Vec<&Call> = calls_of.values().flatten().copied().collect();
+    while !telling.is_empty() {
+        let mut narrowed = BTreeSet::new();
+        for (work, told) in telling.iter().filter_map(|call| told(call, corrected, ground, &placed)) {
             let interval = intervals.entry(work).or_insert(Interval::OPEN);
             interval.low = interval.low.max(told.low);
             interval.high = interval.high.min(told.high);
             interval.unsure = interval.unsure.max(told.unsure);
+            narrowed.insert(work);
         }
-        let found: Vec<_> =
-            intervals.into_iter().filter_map(|(work, interval)| Some((work, interval.placed()?))).collect();
-        if found.is_empty() {
-            break;
-        }
+        let found: Vec<_> = narrowed.iter().filter_map(|work| Some((*work, intervals[work].placed()?))).collect();
+        telling = found.iter().flat_map(|(work, _)| &calls_of[work]).copied().collect();
         placed.extend(found);
     }
     for (corrected, ground) in corrected.iter_mut().zip(ground) {
