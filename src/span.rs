@@ -95,8 +95,6 @@ pub struct CallFacts {
     pub processes_message: bool,
     /// The client says that it stopped waiting (cancelled, timed out): its end follows no response.
     pub gave_up: bool,
-    /// A response status was seen on an HTTP call.
-    pub has_http_status: bool,
 }
 
 /// An attribute's value, as far as [`CallFacts`] looks.
@@ -137,10 +135,6 @@ impl CallFacts {
                 self.protocol = Protocol::Grpc;
                 self.gave_up |= matches!(value, Int(1 | 4) | Str(b"1" | b"4" | b"CANCELLED" | b"DEADLINE_EXCEEDED"));
             }
-            b"http.response.status_code" | b"http.status_code" => {
-                self.protocol = self.protocol.max(Protocol::Http);
-                self.has_http_status = true;
-            }
             _ if key.starts_with(b"rpc.") => self.protocol = self.protocol.max(Protocol::Grpc),
             _ if key.starts_with(b"http.") => self.protocol = self.protocol.max(Protocol::Http),
             _ if key.starts_with(b"messaging.") => self.protocol = Protocol::Messaging,
@@ -167,8 +161,6 @@ pub struct SpanHead {
     pub kind: SpanKind,
     pub start: LocalTime,
     pub end: LocalTime,
-    /// Status code ERROR.
-    pub failed: bool,
     pub facts: CallFacts,
     /// A hash of the span's own bytes: two copies of one span have the same.
     pub fingerprint: u64,

@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value::Value};
 use opentelemetry_proto::tonic::trace::v1::span::Event;
-use opentelemetry_proto::tonic::trace::v1::{Span, TracesData};
+use opentelemetry_proto::tonic::trace::v1::{Span, Status, TracesData};
 use prost::Message;
 use serde_json::Value as Json;
 use unskew::settings::{Annotate, Fix, Write};
@@ -123,6 +123,24 @@ fn shuffled<T: Clone>(items: &[T]) -> Vec<T> {
         .collect();
     keyed.sort_by_key(|(key, _)| *key);
     keyed.into_iter().map(|(_, item)| item.clone()).collect()
+}
+
+/// By an error, but answered.
+#[test]
+fn calls_that_failed_tell_as_much_as_others() {
+    let requests = records(&fleet(FLEET).protobuf.unwrap());
+    let failed = |request: &Vec<u8>| {
+        let mut request = TracesData::decode(&request[..]).unwrap();
+        for span in spans(&mut request) {
+            span.status = Some(Status { code: 2, ..Status::default() });
+            span.attributes.retain(|attribute| attribute.key != "http.response.status_code");
+        }
+        request.encode_to_vec()
+    };
+    let failed: Vec<Vec<u8>> = requests.iter().map(failed).collect();
+    let folder = tempfile::tempdir().unwrap();
+    let skew = |name: &str, requests: &[Vec<u8>]| skew(&run_over(folder.path(), name, &[prefixed(requests)], |_| ()));
+    assert!(skew("plain", &requests) == skew("failed", &failed));
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! Spans → exchanges, each with the kind of evidence it is.
 //!
 //! In come the compact heads of all spans with whose clock stamped them; out go calls between two clocks. Assumed:
-//! only *server start ≥ client start* is safe everywhere; everything else depends on kinds, status and δ
-//! (ESTIMATOR.md, facts 3 and 4). No order of the input matters.
+//! only *server start ≥ client start* is safe everywhere; everything else depends on kinds, on whether the client says
+//! that it gave up, and on δ (ESTIMATOR.md, facts 3 and 4): an error is an answer. No order of the input matters.
 
 mod ancestry;
 mod processes;
@@ -423,8 +423,7 @@ impl Tree<'_> {
         if from.start == LocalTime::MAX || to.head.start == LocalTime::MAX || from.is_broken() || to.head.is_broken() {
             (counts, reason) = (Use::Neither, Some("a time near 1970 or beyond 2262"));
         } else if counts == Use::TwoSided {
-            let unanswered = from.failed && from.facts.protocol == Protocol::Http && !from.facts.has_http_status;
-            if from.facts.gave_up || unanswered {
+            if from.facts.gave_up {
                 (counts, reason) = (Use::ForwardOnly, Some("the client gave up"));
             } else if exchange.round_trip_delay_ns() < 0 {
                 (counts, reason) = (Use::ForwardOnly, Some("the server took longer than its client: nobody waited"));

@@ -22,7 +22,6 @@ fn spans(text: &str) -> Vec<Paired> {
                 protocol: if says("message") { Protocol::Messaging } else { Protocol::Http },
                 processes_message: says("process"),
                 gave_up: says("gave-up"),
-                has_http_status: true,
             };
             let parent = words[1].parse().ok().filter(|id| *id != 0).map(SpanId);
             let head = SpanHead {
@@ -32,7 +31,6 @@ fn spans(text: &str) -> Vec<Paired> {
                 kind,
                 start: time(start),
                 end: time(end),
-                failed: false,
                 facts,
                 fingerprint: words[5..].iter().filter_map(|word| word.strip_prefix('#')?.parse::<u64>().ok()).sum(),
             };

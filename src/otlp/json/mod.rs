@@ -151,16 +151,6 @@ fn scan_span(cursor: &mut Cursor<'_>, payload: &mut Payload<'_>) -> Result<(), B
                 payload.links.truncate(before.links);
                 cursor.array(|cursor| scan_link(cursor, &mut payload.links))?;
             }
-            Word::Status => {
-                head.failed = false;
-                cursor.object(|cursor, key| {
-                    match Word::of(key) {
-                        Word::Code => head.failed = cursor.status_code()? == 2,
-                        _ => cursor.skip()?,
-                    }
-                    Ok(())
-                })?;
-            }
             _ => cursor.skip()?,
         }
         Ok(())

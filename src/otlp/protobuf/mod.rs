@@ -128,14 +128,6 @@ fn scan_span<const FACTS: bool>(payload: &mut Payload<'_>, container: u32, resou
                 scan_event(payload, event)?;
             }
             13 => payload.links.push(link(bytes, field.message()?.1)?),
-            15 => {
-                let mut status = Fields::new(bytes, field.message()?.1);
-                while let Some(field) = status.next()? {
-                    if field.number == 3 {
-                        head.failed = field.varint()? as i32 == 2;
-                    }
-                }
-            }
             _ => {}
         }
     }
