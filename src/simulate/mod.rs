@@ -285,8 +285,15 @@ mod tests {
         };
         check("client missing", among(&|c, p| c.kind == SpanKind::Server && p.kind != SpanKind::Client), [0.07, 0.15]);
         check("messages", among(&|c, p| c.kind == SpanKind::Consumer && p.kind == SpanKind::Producer), [0.05, 0.12]);
-        check("gives up and says so", among(&|c, p| rpc(c, p) && p.failed && outlives(c, p)), [0.03, 0.08]);
-        check("leaves without a word", among(&|c, p| rpc(c, p) && !p.failed && outlives(c, p)), [0.08, 0.2]);
+        let says = |parent: &Span| parent.attributes.iter().any(|(key, _)| *key == "error.type");
+        let left = |c: &Span, p: &Span| rpc(c, p) && outlives(c, p);
+        check("gives up and says so", among(&|c, p| left(c, p) && p.failed && says(p)), [0.03, 0.08]);
+        check(
+            "ends with an error, and which is not said",
+            among(&|c, p| left(c, p) && p.failed && !says(p)),
+            [0.01, 0.05],
+        );
+        check("leaves without a word", among(&|c, p| left(c, p) && !p.failed), [0.06, 0.18]);
         let polled = |c: &Span, p: &Span| p.kind == SpanKind::Producer && c.stamp.true_start < p.stamp.true_start;
         check("polls before the publish", among(&polled), [0.01, 0.05]);
         let linked = spans.iter().filter(|span| span.link.is_some()).count() as f64 / calls;

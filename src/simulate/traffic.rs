@@ -234,21 +234,23 @@ impl Story<'_> {
         done
     }
 
-    /// The caller stops waiting while the server goes on. Half say so; an intentional cancel leaves no mark.
+    /// The caller stops waiting while the server goes on. Half say so; of the others half end with an error that says no
+    /// more, and an intentional cancel leaves no mark.
     fn gives_up(&mut self, call: Call) -> ReferenceTime {
         let id = self.id();
         let (done, _) = self.there_and_back(call, Parent { id, remote: true });
         let waited = self.dice.between([0.2, 0.8]) * (done - call.at) as f64;
         let left = call.at.plus(waited as i64);
-        let says_so = self.dice.chance(0.5);
+        let (failed, says_so) = [(true, true), (true, false), (false, false)][self.dice.pick(&[0.5, 0.25, 0.25])];
         let mut attributes = match call.protocol {
-            Protocol::Grpc => rpc(if says_so { "DEADLINE_EXCEEDED" } else { "OK" }),
+            Protocol::Grpc if says_so => rpc(Some("DEADLINE_EXCEEDED")),
+            Protocol::Grpc => rpc((!failed).then_some("OK")),
             _ => vec![("http.request.method", Value::Str("GET"))],
         };
         if says_so {
             attributes.push(("error.type", Value::Str("timeout")));
         }
-        self.write(call.from, Draft { attributes, failed: says_so, ..call.client(id, left) });
+        self.write(call.from, Draft { attributes, failed, ..call.client(id, left) });
         left
     }
 
@@ -430,7 +432,7 @@ impl Call {
 
 fn answered(protocol: Protocol, failed: bool) -> Vec<(&'static str, Value)> {
     match protocol {
-        Protocol::Grpc => rpc(if failed { "UNAVAILABLE" } else { "OK" }),
+        Protocol::Grpc => rpc(Some(if failed { "UNAVAILABLE" } else { "OK" })),
         _ => vec![
             ("http.request.method", Value::Str("GET")),
             ("http.response.status_code", Value::Int(if failed { 503 } else { 200 })),
@@ -438,12 +440,9 @@ fn answered(protocol: Protocol, failed: bool) -> Vec<(&'static str, Value)> {
     }
 }
 
-fn rpc(status: &'static str) -> Vec<(&'static str, Value)> {
-    vec![
-        ("rpc.system.name", Value::Str("grpc")),
-        ("rpc.method", Value::Str("shop.Items/Get")),
-        ("rpc.status_code", Value::Str(status)),
-    ]
+fn rpc(status: Option<&'static str>) -> Vec<(&'static str, Value)> {
+    let call = [("rpc.system.name", Value::Str("grpc")), ("rpc.method", Value::Str("shop.Items/Get"))];
+    call.into_iter().chain(status.map(|status| ("rpc.status_code", Value::Str(status)))).collect()
 }
 
 fn messaging(operation: &'static str) -> Vec<(&'static str, Value)> {
