@@ -14,13 +14,16 @@ use crate::clock::ClockId;
 
 /// Attributes that may tell the clocks behind one key apart, the coarsest first: the first that does is used, as too
 /// fine a key costs statistics. As `--clock-key` takes them.
-const FINER: [&str; 11] = [
+const FINER: [&str; 13] = [
     "k8s.node.name",
     "host.id",
     "host.name",
     "host.ip",
     "ip",
     "k8s.pod.uid",
+    "k8s.pod.name",
+    // A pod's name is one pod's in its namespace alone.
+    "{k8s.namespace.name}/{k8s.pod.name}",
     "container.id",
     "service.instance.id",
     "{service.name}/{process.pid}",
@@ -214,6 +217,19 @@ mod tests {
         let (one, other) = ("app (container.id=a)", "app (container.id=b)");
         assert_eq!(names, ["gw", one, other, other, one]);
         assert_eq!(identity.clocks[identity.of_resource[1].0 as usize].key, "app/a");
+    }
+
+    #[test]
+    fn a_pods_name_is_one_pods_in_its_namespace() {
+        let pods =
+            ["shop", "bank"].map(|namespace| format!("host.name=gw k8s.pod.name=db-0 k8s.namespace.name={namespace}"));
+        let resources = ["host.name=api", &pods[0], &pods[1]];
+        let (names, ..) = treated(&resources, &[AHEAD, BEHIND], &[]);
+        assert_eq!(names, ["api", "gw (shop/db-0)", "gw (bank/db-0)"]);
+        // With one pod of that name, the name will do.
+        let (names, ..) =
+            treated(&[resources[0], resources[1], "host.name=gw k8s.pod.name=db-1"], &[AHEAD, BEHIND], &[]);
+        assert_eq!(names, ["api", "gw (k8s.pod.name=db-0)", "gw (k8s.pod.name=db-1)"]);
     }
 
     #[test]
