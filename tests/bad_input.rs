@@ -224,6 +224,45 @@ fn an_invalid_record_between_others_is_told_and_passes_as_it_is() {
 }
 
 #[test]
+fn json_that_is_no_otlp_is_told_by_what_it_looks_like() {
+    let otlp = good(1);
+    let otlp = otlp.trim_end();
+    let resource_spans = &otlp["{\"resourceSpans\":[".len()..otlp.len() - 2];
+    for (foreign, looks) in [
+        (
+            format!("{{\"batches\":[{resource_spans}]}}"),
+            "no resourceSpans; it has the key batches: looks like a trace from Tempo's API",
+        ),
+        (format!("{{\"trace\":{otlp}}}"), "jq -c '.trace' takes it out"),
+        (format!("[{otlp}]"), "jq -c '.[]' takes it out"),
+        (resource_spans.to_owned(), "looks like a ResourceSpans on its own"),
+        (r#"{"data":[{"traceID":"1","spans":[]}]}"#.to_owned(), "looks like a trace from Jaeger's API"),
+        (r#"[{"traceId":"1","id":"2"}]"#.to_owned(), "looks like spans from Zipkin's API"),
+        (r#"{"level":"info","msg":"started"}"#.to_owned(), "it has the keys level, msg; export OTLP instead"),
+        ("[]".to_owned(), "no resourceSpans; it is an array that begins with no object"),
+        (
+            r#"{"resourceSpans":[{"spans":[{}]}]}"#.to_owned(),
+            "resourceSpans without scopeSpans; the first has the key spans",
+        ),
+    ] {
+        let told = format!("record at byte {}: ", good(1).len());
+        let dump = format!("{}{foreign}\n{}", good(1), good(2));
+        let place = check(dump.as_bytes(), 1, &[&told, looks, "; skipped"], 2, &[]);
+        assert_eq!(String::from_utf8(place.same("dump")).unwrap(), dump);
+
+        let place = Place::with(&[("good", good(1).as_bytes()), ("bad", foreign.as_bytes())]);
+        place.run("fix bad --out out").check(1, &["nothing could be read", "bad: record at byte 0: ", looks]);
+        assert!(!place.path("out").exists());
+        place.run("fix bad good --out out").check(1, &["bad: record at byte 0: ", looks]);
+        assert_eq!(place.summary()["spans"], 1);
+    }
+    let signals =
+        "{\"resourceMetrics\":[{}]}\n{\"resourceLogs\":[{}]}\n{\"resource_profiles\":[{}],\"dictionary\":{}}\n{}\n";
+    let place = check((good(1) + signals).as_bytes(), 0, &[], 1, &[]);
+    assert!(place.summary()["problems"].as_array().unwrap().is_empty());
+}
+
+#[test]
 fn a_long_line_is_passed_over_or_read_as_the_limit_says() {
     let long = line(&format!(
         r#""traceId":"{:032x}","spanId":"{:016x}","startTimeUnixNano":"{NOON}","endTimeUnixNano":"{NOON}","name":"{}""#,

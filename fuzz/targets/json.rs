@@ -15,6 +15,8 @@ pub fn one(bytes: &[u8]) {
     agree::check(Encoding::Json, bytes, data.as_ref(), &dice);
     let Ok(payload) = otlp::scan(Encoding::Json, bytes) else { return };
     assert!(is_json);
+    // Whatever has keys can be told by them.
+    assert!(!payload.is_foreign || json::foreign(bytes).is_some());
     for annotate in [false, true] {
         let out = agree::rewritten(&payload, &agree::edits(&payload, &dice, annotate));
         assert!(judged(&out));

@@ -1,11 +1,12 @@
 //! First pass: every file's spans, compact, and what could not be read.
 
 use std::ops::Range;
+use std::sync::{PoisonError, RwLock};
 
 use super::map_in_order;
-use crate::dump::Dump;
+use crate::dump::{Dump, Scanned};
 use crate::io::{Input, Layout, ProblemKind, Records};
-use crate::otlp;
+use crate::otlp::{self, Encoding};
 
 /// What became of one file.
 #[derive(Clone, Debug, Default)]
@@ -67,26 +68,22 @@ fn read_file(
     progress: &mut impl FnMut(u64),
 ) {
     // The dump is read while records are scanned and written while they are added, in turns.
-    let shared = std::sync::RwLock::new(dump);
+    let shared = RwLock::new(dump);
     let done = map_in_order(
         &mut records,
-        |record| {
-            let payload = otlp::scan(layout.encoding, &record.bytes);
-            let dump = shared.read().unwrap_or_else(std::sync::PoisonError::into_inner);
-            (record.position, record.bytes.len() as u64, payload.and_then(|payload| dump.scan(&payload)))
-        },
+        |record| (record.position, record.bytes.len() as u64, scan(&shared, layout.encoding, &record.bytes)),
         |mapped| {
             match mapped {
                 Ok((_, length, Ok(scanned))) => {
-                    let mut dump = shared.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+                    let mut dump = shared.write().unwrap_or_else(PoisonError::into_inner);
                     let first = dump.spans.len();
                     dump.add(scanned);
                     file.records.push(Some(first..dump.spans.len()));
                     progress(length);
                 }
-                Ok((position, _, Err(malformed))) => {
+                Ok((position, _, Err(reason))) => {
                     file.records.push(None);
-                    file.problems.push((format!("record at byte {position}: {malformed}; skipped"), true));
+                    file.problems.push((format!("record at byte {position}: {reason}; skipped"), true));
                 }
                 Err(problem) => {
                     file.records.push(None);
@@ -100,4 +97,18 @@ fn read_file(
     if let Err(error) = done {
         file.problems.push((error.to_string(), true));
     }
+}
+
+/// What is taken out of one record, or why nothing is: where it is JSON of another kind, what it looks like.
+fn scan(dump: &RwLock<&mut Dump>, encoding: Encoding, bytes: &[u8]) -> Result<Scanned, String> {
+    let payload = otlp::scan(encoding, bytes);
+    let is_foreign = match &payload {
+        Ok(payload) => payload.is_foreign,
+        Err(_) => encoding == Encoding::Json && bytes.trim_ascii_start().starts_with(b"["),
+    };
+    if is_foreign && let Some(reason) = otlp::json::foreign(bytes) {
+        return Err(reason);
+    }
+    let dump = dump.read().unwrap_or_else(PoisonError::into_inner);
+    payload.and_then(|payload| dump.scan(&payload)).map_err(|malformed| malformed.to_string())
 }

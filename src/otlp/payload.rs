@@ -24,6 +24,8 @@ pub struct Payload<'a> {
     /// Protobuf only: the messages around the spans, whose lengths grow when marks are added.
     /// A container comes after the one that holds it.
     pub containers: Vec<Container>,
+    /// JSON only: an object with keys that are not OTLP's. [`foreign`](super::json::foreign) says what it is.
+    pub is_foreign: bool,
 }
 
 /// A `ResourceSpans`' resource. Its attributes are read only when its fingerprint is new.

@@ -80,7 +80,7 @@ impl<'a> Cursor<'a> {
 
     /// The next byte that is not white space, without taking it.
     #[inline(always)]
-    fn peek(&mut self) -> Option<u8> {
+    pub(super) fn peek(&mut self) -> Option<u8> {
         loop {
             let byte = *self.bytes.get(self.position)?;
             if !matches!(byte, b' ' | b'\n' | b'\r' | b'\t') {

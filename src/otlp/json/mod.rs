@@ -6,6 +6,7 @@
 
 mod cursor;
 mod decode;
+mod foreign;
 mod view;
 mod walk;
 mod words;
@@ -17,6 +18,7 @@ use std::ops::Range;
 use xxhash_rust::xxh3::xxh3_64;
 
 pub use decode::decode;
+pub use foreign::foreign;
 pub use view::view;
 
 use self::cursor::{Broken, Closed, Cursor, broken};
@@ -29,8 +31,8 @@ use super::splice::Splices;
 use crate::clock::LocalTime;
 use crate::span::{AttributeValue, CallFacts, SpanHead, SpanId, SpanKind, TraceId};
 
-/// Finds the spans of one `ExportTraceServiceRequest` or `TracesData`. An object without `resourceSpans`
-/// (a record of metrics or logs) is an empty payload.
+/// Finds the spans of one `ExportTraceServiceRequest` or `TracesData`. An object without `resourceSpans` is an empty
+/// payload: another signal's, or foreign.
 ///
 /// # Errors
 /// Where the bytes are not one JSON object, or a field that is read holds what it cannot mean.
@@ -43,8 +45,9 @@ pub fn scan(bytes: &[u8]) -> Result<Payload<'_>, Malformed> {
         events: Vec::new(),
         links: Vec::new(),
         containers: Vec::new(),
+        is_foreign: false,
     };
-    walk(bytes, &mut payload)?;
+    payload.is_foreign = walk(bytes, &mut payload)?;
     Ok(payload)
 }
 

@@ -211,13 +211,29 @@ fn records_without_spans_are_empty() {
         "{}",
         r#"{"resourceMetrics":[{"resource":{}}]}"#,
         r#"{"resourceLogs":[]}"#,
+        r#"{"resource_profiles":[],"dictionary":{}}"#,
         r#"{"resourceSpans":null}"#,
         r#"{"resourceSpans":[null]}"#,
         r#" { "resourceSpans" : [ ] } "#,
     ] {
         let payload = scan(text.as_bytes()).unwrap();
-        assert!(payload.resources.is_empty() && payload.spans.is_empty(), "{text}");
+        assert!(payload.resources.is_empty() && payload.spans.is_empty() && !payload.is_foreign, "{text}");
         agree(&payload, &decode(text.as_bytes()).unwrap());
+    }
+    for text in [
+        r#"{"batches":[]}"#,
+        r#"{"resource":{"resourceSpans":[]}}"#,
+        r#"{"resourceSpans":[{"resource":{}},{"resource":{},"spans":[{}]}]}"#,
+    ] {
+        let payload = scan(text.as_bytes()).unwrap();
+        assert!(payload.is_foreign && payload.spans.is_empty(), "{text}");
+    }
+    for text in [
+        r#"{"resourceSpans":[{"resource":{},"schemaUrl":""}]}"#,
+        r#"{"resourceSpans":[{"resource":{},"spans":[{}]},{"scopeSpans":[{"spans":[{}]}]}]}"#,
+        r#"{"resourceSpans":[{"odd":1,"scope_spans":[]}]}"#,
+    ] {
+        assert!(!scan(text.as_bytes()).unwrap().is_foreign, "{text}");
     }
 }
 

@@ -26,31 +26,42 @@ pub(super) trait Gather<'a> {
     fn span(&mut self, cursor: &mut Cursor<'a>) -> Result<(), Broken>;
 }
 
-/// Goes through one `ExportTraceServiceRequest` or `TracesData`.
-pub(super) fn walk<'a>(bytes: &'a [u8], into: &mut impl Gather<'a>) -> Result<(), Malformed> {
+/// Goes through one `ExportTraceServiceRequest` or `TracesData`. Says whether it is foreign: an object with keys, but no
+/// signal's among them, or a `ResourceSpans` has others where its scopes should be, and there is no span.
+pub(super) fn walk<'a>(bytes: &'a [u8], into: &mut impl Gather<'a>) -> Result<bool, Malformed> {
     check_utf8(bytes)?;
     let mut cursor = Cursor::new(bytes, 0);
-    let record = cursor.object(|cursor, key| match Word::of(key) {
-        Word::ResourceSpans => {
-            into.forget(Filled::default());
-            cursor.array(|cursor| resource_spans(cursor, into)).map(drop)
+    let (mut has_keys, mut has_signal, mut is_odd) = (false, false, false);
+    let record = cursor.object(|cursor, key| {
+        let key = Word::of(key);
+        has_keys = true;
+        has_signal |= matches!(key, Word::ResourceSpans | Word::OtherSignal);
+        match key {
+            Word::ResourceSpans => {
+                into.forget(Filled::default());
+                let each = |cursor: &mut Cursor<'a>| resource_spans(cursor, into).map(|odd| is_odd |= odd);
+                cursor.array(each).map(drop)
+            }
+            _ => cursor.skip(),
         }
-        _ => cursor.skip(),
     })?;
     if record.is_none() {
         return Err(*broken(0, "expected an object"));
     }
-    Ok(cursor.finish()?)
+    cursor.finish()?;
+    Ok(has_keys && (!has_signal || is_odd && into.filled().spans == 0))
 }
 
-fn resource_spans<'a>(cursor: &mut Cursor<'a>, into: &mut impl Gather<'a>) -> Result<(), Broken> {
+/// Whether it has keys that nothing is known of, and no scopes.
+fn resource_spans<'a>(cursor: &mut Cursor<'a>, into: &mut impl Gather<'a>) -> Result<bool, Broken> {
     let without = into.filled();
     into.open_resource_spans();
     let empty = into.filled();
-    let mut has_modern = false;
+    let (mut has_modern, mut has_scopes, mut has_others) = (false, false, false);
     let found = cursor.object(|cursor, key| match Word::of(key) {
         Word::Resource => into.resource(cursor),
         key @ (Word::ScopeSpans | Word::LibrarySpans) => {
+            has_scopes = true;
             let nothing = cursor.nothing()?;
             let replaces = replaces(key, nothing, &mut has_modern);
             if replaces {
@@ -62,12 +73,15 @@ fn resource_spans<'a>(cursor: &mut Cursor<'a>, into: &mut impl Gather<'a>) -> Re
                 (false, true) => cursor.array(|cursor| scope_spans(cursor, into)).map(drop),
             }
         }
-        _ => cursor.skip(),
+        key => {
+            has_others |= key != Word::SchemaUrl;
+            cursor.skip()
+        }
     })?;
     if found.is_none() {
         into.forget(without);
     }
-    Ok(())
+    Ok(has_others && !has_scopes)
 }
 
 fn scope_spans<'a>(cursor: &mut Cursor<'a>, into: &mut impl Gather<'a>) -> Result<(), Broken> {

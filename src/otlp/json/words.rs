@@ -24,6 +24,9 @@ macro_rules! keys {
 
 keys! {
     ResourceSpans: b"resourceSpans" | b"resource_spans";
+    // Collectors mix these into one file with traces.
+    OtherSignal: b"resourceMetrics" | b"resource_metrics" | b"resourceLogs" | b"resource_logs"
+        | b"resourceProfiles" | b"resource_profiles";
     Resource: b"resource";
     ScopeSpans: b"scopeSpans" | b"scope_spans";
     // Before OTLP 0.19.

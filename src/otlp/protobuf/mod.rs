@@ -47,6 +47,7 @@ fn scan_for<const FACTS: bool>(bytes: &[u8]) -> Result<Payload<'_>, Malformed> {
         events: Vec::new(),
         links: Vec::new(),
         containers: Vec::new(),
+        is_foreign: false,
     };
     let mut fields = Fields::new(bytes, 0..bytes.len());
     while let Some(field) = fields.next()? {
