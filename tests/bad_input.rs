@@ -263,6 +263,21 @@ fn json_that_is_no_otlp_is_told_by_what_it_looks_like() {
 }
 
 #[test]
+fn attribute_values_of_an_unknown_shape_are_told_once_a_file() {
+    let odd = |number| good(number).replace(r#"{"stringValue":"shop"}"#, r#"{"Value":{"StringValue":"shop"}}"#);
+    let dump = good(1) + &odd(2) + &odd(3);
+    let told = format!(
+        "dump: 2 attribute values of an unknown shape, the first is {{\"Value\":{{\"StringValue\":\"shop\"}}}} of service.name \
+         in the record at byte {}: these attributes are not read; ",
+        good(1).len()
+    );
+    let place = check(dump.as_bytes(), 1, &[&told], 3, &[]);
+    assert_eq!(place.summary()["problems"].as_array().unwrap().len(), 1);
+    assert_eq!(String::from_utf8(place.same("dump")).unwrap(), dump);
+    check(odd(1).as_bytes(), 1, &["dump: 1 attribute value of an unknown shape"], 1, &[]);
+}
+
+#[test]
 fn a_long_line_is_passed_over_or_read_as_the_limit_says() {
     let long = line(&format!(
         r#""traceId":"{:032x}","spanId":"{:016x}","startTimeUnixNano":"{NOON}","endTimeUnixNano":"{NOON}","name":"{}""#,

@@ -6,7 +6,7 @@ use std::sync::{PoisonError, RwLock};
 use super::map_in_order;
 use crate::dump::{Dump, Scanned};
 use crate::io::{Input, Layout, ProblemKind, Records};
-use crate::otlp::{self, Encoding};
+use crate::otlp::{self, Counted, Encoding};
 
 /// What became of one file.
 #[derive(Clone, Debug, Default)]
@@ -67,6 +67,7 @@ fn read_file(
     mut records: Records,
     progress: &mut impl FnMut(u64),
 ) {
+    let mut unknown = Counted::default();
     // The dump is read while records are scanned and written while they are added, in turns.
     let shared = RwLock::new(dump);
     let done = map_in_order(
@@ -74,7 +75,8 @@ fn read_file(
         |record| (record.position, record.bytes.len() as u64, scan(&shared, layout.encoding, &record.bytes)),
         |mapped| {
             match mapped {
-                Ok((_, length, Ok(scanned))) => {
+                Ok((position, length, Ok((scanned, values)))) => {
+                    unknown.add_record(position, values);
                     let mut dump = shared.write().unwrap_or_else(PoisonError::into_inner);
                     let first = dump.spans.len();
                     dump.add(scanned);
@@ -97,10 +99,23 @@ fn read_file(
     if let Err(error) = done {
         file.problems.push((error.to_string(), true));
     }
+    if unknown.count > 0 {
+        file.problems.push((unknown_values(&unknown), true));
+    }
 }
 
-/// What is taken out of one record, or why nothing is: where it is JSON of another kind, what it looks like.
-fn scan(dump: &RwLock<&mut Dump>, encoding: Encoding, bytes: &[u8]) -> Result<Scanned, String> {
+/// What to tell of attribute values that could not be read.
+fn unknown_values(Counted { count, first }: &Counted) -> String {
+    let values = if *count == 1 { "value" } else { "values" };
+    format!(
+        "{count} attribute {values} of an unknown shape, the first is {first}: these attributes are not read; \
+         export them as OTLP has them, {{\"stringValue\":\"…\"}}"
+    )
+}
+
+/// What is taken out of one record, and values that could not be; or why nothing is: where it is JSON of another kind,
+/// what it looks like.
+fn scan(dump: &RwLock<&mut Dump>, encoding: Encoding, bytes: &[u8]) -> Result<(Scanned, Counted), String> {
     let payload = otlp::scan(encoding, bytes);
     let is_foreign = match &payload {
         Ok(payload) => payload.is_foreign,
@@ -110,5 +125,6 @@ fn scan(dump: &RwLock<&mut Dump>, encoding: Encoding, bytes: &[u8]) -> Result<Sc
         return Err(reason);
     }
     let dump = dump.read().unwrap_or_else(PoisonError::into_inner);
-    payload.and_then(|payload| dump.scan(&payload)).map_err(|malformed| malformed.to_string())
+    let scanned = payload.and_then(|payload| Ok((dump.scan(&payload)?, payload.unknown_values)));
+    scanned.map_err(|malformed| malformed.to_string())
 }

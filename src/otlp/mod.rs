@@ -9,7 +9,7 @@ mod splice;
 mod view;
 
 pub use payload::{
-    Container, Encoding, EventEdit, EventTime, Malformed, Payload, ResourceSite, SpanEdit, SpanSite, TimeField,
+    Container, Counted, Encoding, EventEdit, EventTime, Malformed, Payload, ResourceSite, SpanEdit, SpanSite, TimeField,
 };
 pub use view::{AttributeView, EventView, IdView, LinkView, RecordView, ScopeView, SpanView, ValueView};
 

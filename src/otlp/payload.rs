@@ -26,6 +26,34 @@ pub struct Payload<'a> {
     pub containers: Vec<Container>,
     /// JSON only: an object with keys that are not OTLP's. [`foreign`](super::json::foreign) says what it is.
     pub is_foreign: bool,
+    /// JSON only: attribute values of an unknown shape, as `{"Value":{"StringValue":"a"}}`, which are read as no value.
+    /// Only where the scan looks: in resources, spans and events, not in links, scopes and lists of values.
+    pub unknown_values: Counted,
+}
+
+/// Things of one kind that went wrong: how many, and the first in words. A million of them are one line to a user.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counted {
+    pub count: u64,
+    pub first: String,
+}
+
+impl Counted {
+    /// Adds one.
+    pub(super) fn add(&mut self, told: impl FnOnce() -> String) {
+        if self.count == 0 {
+            self.first = told();
+        }
+        self.count += 1;
+    }
+
+    /// Adds those of the record at a position.
+    pub fn add_record(&mut self, position: u64, record: Self) {
+        if self.count == 0 && record.count > 0 {
+            self.first = format!("{} in the record at byte {position}", record.first);
+        }
+        self.count += record.count;
+    }
 }
 
 /// A `ResourceSpans`' resource. Its attributes are read only when its fingerprint is new.

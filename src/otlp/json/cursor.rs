@@ -69,6 +69,11 @@ impl<'a> Cursor<'a> {
         self.position = position;
     }
 
+    /// What stands at a place that was passed.
+    pub(super) fn raw(&self, at: Range<usize>) -> &'a [u8] {
+        &self.bytes[at]
+    }
+
     pub(super) fn skip_space(&mut self) {
         self.peek();
     }

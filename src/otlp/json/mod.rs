@@ -22,11 +22,14 @@ pub use foreign::foreign;
 pub use view::view;
 
 use self::cursor::{Broken, Closed, Cursor, broken};
+use self::foreign::shown;
 use self::walk::{Filled, Gather, walk};
 use self::words::{Decimal, Plain, Word};
 use super::for_each_time;
 use super::marks::{EVENT_MARK, MarkValue, MarksFound, mark_attributes};
-use super::payload::{Encoding, EventEdit, EventTime, Malformed, Payload, ResourceSite, SpanEdit, SpanSite, TimeField};
+use super::payload::{
+    Counted, Encoding, EventEdit, EventTime, Malformed, Payload, ResourceSite, SpanEdit, SpanSite, TimeField,
+};
 use super::splice::Splices;
 use crate::clock::LocalTime;
 use crate::span::{AttributeValue, CallFacts, SpanHead, SpanId, SpanKind, TraceId};
@@ -46,6 +49,7 @@ pub fn scan(bytes: &[u8]) -> Result<Payload<'_>, Malformed> {
         links: Vec::new(),
         containers: Vec::new(),
         is_foreign: false,
+        unknown_values: Counted::default(),
     };
     payload.is_foreign = walk(bytes, &mut payload)?;
     Ok(payload)
@@ -101,7 +105,11 @@ impl<'a> Gather<'a> for Payload<'a> {
     }
 
     fn resource(&mut self, cursor: &mut Cursor<'a>) -> Result<(), Broken> {
-        let at = cursor.object(|cursor, _| cursor.skip())?;
+        let unknown = &mut self.unknown_values;
+        let at = cursor.object(|cursor, key| match Word::of(key) {
+            Word::Attributes => cursor.array(|cursor| key_value(cursor, unknown).map(drop)).map(drop),
+            _ => cursor.skip(),
+        })?;
         let fingerprint = xxh3_64(at.clone().map_or(&b""[..], |at| &self.bytes[at]));
         if let Some(resource) = self.resources.last_mut() {
             *resource = ResourceSite { at: at.into_iter().collect(), fingerprint };
@@ -140,7 +148,7 @@ fn scan_span(cursor: &mut Cursor<'_>, payload: &mut Payload<'_>) -> Result<(), B
                 head.facts = CallFacts::default();
                 marks = MarksFound::default();
                 attributes = cursor.array(|cursor| {
-                    let (key, value) = key_value(cursor)?;
+                    let (key, value) = key_value(cursor, &mut payload.unknown_values)?;
                     head.facts.learn(&key, value.as_attribute());
                     marks.learn(&key, value.as_attribute());
                     Ok(())
@@ -148,7 +156,7 @@ fn scan_span(cursor: &mut Cursor<'_>, payload: &mut Payload<'_>) -> Result<(), B
             }
             Word::Events => {
                 payload.events.truncate(before.events);
-                cursor.array(|cursor| scan_event(cursor, &mut payload.events))?;
+                cursor.array(|cursor| scan_event(cursor, payload))?;
             }
             Word::Links => {
                 payload.links.truncate(before.links);
@@ -188,20 +196,21 @@ fn attributes_place(attributes: Option<Closed>, object: &Range<usize>) -> (usize
     attributes.map_or((object.end - 1, None), |closed| (closed.at, Some(closed.has_elements)))
 }
 
-fn scan_event(cursor: &mut Cursor<'_>, events: &mut Vec<EventTime>) -> Result<(), Broken> {
+fn scan_event(cursor: &mut Cursor<'_>, payload: &mut Payload<'_>) -> Result<(), Broken> {
+    let unknown = &mut payload.unknown_values;
     let (mut time, mut attributes) = (None, None);
     let at = cursor.object(|cursor, key| {
         match Word::of(key) {
             Word::Time => time = cursor.time()?,
             // Only to see that they can be read.
-            Word::Attributes => attributes = cursor.array(|cursor| key_value(cursor).map(drop))?,
+            Word::Attributes => attributes = cursor.array(|cursor| key_value(cursor, unknown).map(drop))?,
             _ => cursor.skip()?,
         }
         Ok(())
     })?;
     let Some(at) = at else { return Ok(()) };
     let (attributes_at, has_attributes) = attributes_place(attributes, &at);
-    events.push(EventTime { time, attributes_at, has_attributes, container: 0 });
+    payload.events.push(EventTime { time, attributes_at, has_attributes, container: 0 });
     Ok(())
 }
 
@@ -237,7 +246,7 @@ impl LightValue<'_> {
 }
 
 /// The value may come before its key: the Collector's protobuf has them so, and nothing orders JSON's.
-fn key_value<'a>(cursor: &mut Cursor<'a>) -> Result<(Cow<'a, [u8]>, LightValue<'a>), Broken> {
+fn key_value<'a>(cursor: &mut Cursor<'a>, unknown: &mut Counted) -> Result<(Cow<'a, [u8]>, LightValue<'a>), Broken> {
     if let Some((key, value)) = cursor.plain() {
         let value = match value {
             Plain::Text(text) => LightValue::Str(Cow::Borrowed(text)),
@@ -245,13 +254,14 @@ fn key_value<'a>(cursor: &mut Cursor<'a>) -> Result<(Cow<'a, [u8]>, LightValue<'
         };
         return Ok((Cow::Borrowed(key), value));
     }
-    let (mut name, mut value) = (Cow::Borrowed(&b""[..]), LightValue::Other);
+    let (mut name, mut value, mut odd) = (Cow::Borrowed(&b""[..]), LightValue::Other, None);
     cursor.object(|cursor, key| {
         match Word::of(key) {
             Word::Key => name = cursor.string()?.unwrap_or_default(),
             Word::Value => {
                 value = LightValue::Other;
-                cursor.object(|cursor, key| {
+                let (mut known, mut others) = (0, 0);
+                let at = cursor.object(|cursor, key| {
                     if cursor.null()? {
                         return Ok(());
                     }
@@ -270,15 +280,23 @@ fn key_value<'a>(cursor: &mut Cursor<'a>) -> Result<(Cow<'a, [u8]>, LightValue<'
                             cursor.skip()?;
                             value = LightValue::Other;
                         }
-                        _ => cursor.skip()?,
+                        _ => {
+                            others += 1;
+                            return cursor.skip();
+                        }
                     }
+                    known += 1;
                     Ok(())
                 })?;
+                odd = at.filter(|_| others > 0 && known == 0);
             }
             _ => cursor.skip()?,
         }
         Ok(())
     })?;
+    if let Some(at) = odd {
+        unknown.add(|| format!("{} of {}", shown(cursor.raw(at)), shown(&name)));
+    }
     Ok((name, value))
 }
 

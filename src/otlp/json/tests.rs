@@ -182,6 +182,40 @@ fn values_of_every_kind() {
 }
 
 #[test]
+fn values_of_an_unknown_shape_are_counted() {
+    let attribute = |value: &str| format!(r#"[{{"value":{value},"key":"k"}}]"#);
+    for (value, told) in [
+        ("{\"Value\":{\"StringValue\":\n \"a\"}}", r#"{"Value":{"StringValue": "a"}} of k"#),
+        (r#"{"newKindOfValue":1}"#, r#"{"newKindOfValue":1} of k"#),
+        (r#"{"newKindOfValue":1,"stringValue":null}"#, r#"{"newKindOfValue":1,"stringValue":null} of k"#),
+    ] {
+        let odd = attribute(value);
+        let text = format!(
+            r#"{{"resourceSpans":[{{"resource":{{"attributes":{odd}}},"scopeSpans":[{{"spans":[{{"attributes":{odd},"events":[{{"attributes":{odd}}}]}}]}}]}}]}}"#
+        );
+        let payload = scan(text.as_bytes()).unwrap();
+        assert_eq!(payload.unknown_values, Counted { count: 3, first: told.to_owned() });
+        agree(&payload, &decode(text.as_bytes()).unwrap());
+    }
+    for value in [
+        "{}",
+        "null",
+        r#"{"Value":null}"#,
+        r#"{"stringValue":null}"#,
+        r#"{"newKindOfValue":1,"stringValue":"a"}"#,
+        r#"{"intValue":"1","newKindOfValue":1}"#,
+        r#"{"boolValue":true}"#,
+        r#"{"doubleValue":1}"#,
+        r#"{"bytesValue":""}"#,
+        r#"{"arrayValue":{}}"#,
+        r#"{"kvlistValue":{}}"#,
+    ] {
+        let text = record(&format!(r#""attributes":{}"#, attribute(value)));
+        assert_eq!(scan(text.as_bytes()).unwrap().unknown_values, Counted::default(), "{value}");
+    }
+}
+
+#[test]
 fn what_cannot_be_meant_is_an_error_at_its_place() {
     for (members, at) in [
         (r#""startTimeUnixNano":"yesterday""#, r#""yesterday"#),

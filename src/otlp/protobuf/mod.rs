@@ -15,7 +15,7 @@ use self::wire::{Broken, Fields};
 use super::for_each_time;
 use super::marks::{EVENT_MARK, MarkValue, MarksFound, mark_attributes};
 use super::payload::{
-    Container, Encoding, EventEdit, EventTime, Malformed, Payload, ResourceSite, SpanEdit, SpanSite, TimeField,
+    Container, Counted, Encoding, EventEdit, EventTime, Malformed, Payload, ResourceSite, SpanEdit, SpanSite, TimeField,
 };
 use super::splice::Splices;
 use crate::clock::LocalTime;
@@ -48,6 +48,7 @@ fn scan_for<const FACTS: bool>(bytes: &[u8]) -> Result<Payload<'_>, Malformed> {
         links: Vec::new(),
         containers: Vec::new(),
         is_foreign: false,
+        unknown_values: Counted::default(),
     };
     let mut fields = Fields::new(bytes, 0..bytes.len());
     while let Some(field) = fields.next()? {
