@@ -278,6 +278,27 @@ fn attribute_values_of_an_unknown_shape_are_told_once_a_file() {
 }
 
 #[test]
+fn a_field_that_protobuf_cannot_hold_is_left_out_and_its_record_written() {
+    let odd = |number| {
+        good(number)
+            .replace(r#""name":"n""#, r#""name":"n","droppedAttributesCount":-1"#)
+            .replace(r#""resource":{"#, r#""resource":{"droppedAttributesCount":4294967296,"#)
+    };
+    let place = Place::with(&[("dump", (good(1) + &odd(2) + &odd(3)).as_bytes())]);
+    let told = format!(
+        "dump: 4 fields left out, which protobuf cannot hold, the first is droppedAttributesCount: `4294967296` \
+         is not a whole number of the right size at byte 56 in the record at byte {}; ",
+        good(1).len()
+    );
+    place.run("fix dump --out out --write otlp-proto").check(1, &[&told]);
+    assert_eq!(records(&place.same("dump.binpb")), [1, 2, 3].map(good_protobuf));
+    assert_eq!(place.summary()["problems"].as_array().unwrap().len(), 1);
+    // Nothing else needs them.
+    place.run("fix dump --out out --write same --write parquet").check(0, &[]);
+    assert_eq!(place.summary()["spans"], 3);
+}
+
+#[test]
 fn a_long_line_is_passed_over_or_read_as_the_limit_says() {
     let long = line(&format!(
         r#""traceId":"{:032x}","spanId":"{:016x}","startTimeUnixNano":"{NOON}","endTimeUnixNano":"{NOON}","name":"{}""#,

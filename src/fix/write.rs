@@ -14,7 +14,9 @@ use super::read::FileRead;
 use crate::clock::{ClockMap, LocalTime};
 use crate::correct::{self, Corrected, EndHabit, Recorded};
 use crate::io::{AtomicFile, Compression, Framing, Input, Layout, RecordWriter, Records};
-use crate::otlp::{self, Encoding, EventEdit, EventView, Payload, RecordView, SpanEdit, SpanSite, SpanView, TimeField};
+use crate::otlp::{
+    self, Counted, Encoding, EventEdit, EventView, Payload, RecordView, SpanEdit, SpanSite, SpanView, TimeField,
+};
 use crate::pair::{Paired, Standing};
 use crate::report::{self, Metadata, Row, Rows};
 use crate::span::Marks;
@@ -81,6 +83,8 @@ struct Made {
     proto: Option<Vec<u8>>,
     rows: Vec<RecordBatch>,
     problem: Option<String>,
+    /// Fields that are not in `proto`.
+    left_out: Counted,
 }
 
 /// Writes all outputs of all inputs; gives what could not be written, each with the input's place.
@@ -113,16 +117,17 @@ pub fn write(
         let writer = |path: Option<PathBuf>, layout| {
             path.map(|path| RecordWriter::create(&outputs.folder.join(path), layout)).transpose()
         };
+        let mut left_out = Counted::default();
         let (mut same, mut proto) =
             (writer(outputs.same_path(input), layout)?, writer(outputs.proto_path(input), PROTO)?);
         map_in_order(
             &mut records,
             |record| {
                 let spans = file.records.get(record.ordinal as usize).cloned();
-                (record.bytes.len() as u64, make(layout, record.bytes, spans, known, outputs))
+                (record.position, record.bytes.len() as u64, make(layout, record.bytes, spans, known, outputs))
             },
             |mapped| {
-                let (length, made) = match mapped {
+                let (position, length, made) = match mapped {
                     Ok(done) => done,
                     // Told when it was read the first time; what can be kept of it is.
                     Err(problem) => match (&mut same, problem.bytes) {
@@ -140,6 +145,7 @@ pub fn write(
                     made.rows.iter().try_for_each(|rows| table.write(rows))?;
                 }
                 problems.extend(made.problem.map(|problem| (index, problem)));
+                left_out.add_record(position, made.left_out);
                 progress(length);
                 Ok(())
             },
@@ -147,11 +153,23 @@ pub fn write(
         .with_context(|| input.path.display().to_string())?;
         same.map(RecordWriter::finish).transpose()?;
         proto.map(RecordWriter::finish).transpose()?;
+        if left_out.count > 0 {
+            problems.push((index, fields_left_out(&left_out)));
+        }
     }
     if let Some(table) = table {
         table.into_inner()?.finish()?;
     }
     Ok(problems)
+}
+
+/// What to tell of fields that protobuf cannot hold.
+fn fields_left_out(Counted { count, first }: &Counted) -> String {
+    let fields = if *count == 1 { "field" } else { "fields" };
+    format!(
+        "{count} {fields} left out, which protobuf cannot hold, the first is {first}; correct them where they come from, \
+         or use --write same, which keeps them"
+    )
 }
 
 /// How `--write otlp-proto` writes: as the Collector's file exporter does.
@@ -212,7 +230,7 @@ fn make_known(
                 let payload = otlp::locate(Encoding::Protobuf, encoded).ok()?;
                 Some(rewritten(&payload))
             }) {
-                Some(encoded) => made.proto = Some(encoded),
+                Some((encoded, left_out)) => (made.proto, made.left_out) = (Some(encoded), left_out),
                 None => made.problem = Some("a record could not be told as protobuf".to_owned()),
             }
         }
@@ -232,11 +250,18 @@ fn make_known(
     Some((made, times))
 }
 
-/// The record in protobuf, handed to `then`. Spans come in the same order, so edits fit either form.
-fn to_protobuf(encoding: Encoding, bytes: &[u8], then: impl FnOnce(&[u8]) -> Option<Vec<u8>>) -> Option<Vec<u8>> {
+/// The record in protobuf, handed to `then`, and what is not in it. Spans come in the same order, so edits fit either form.
+fn to_protobuf(
+    encoding: Encoding,
+    bytes: &[u8],
+    then: impl FnOnce(&[u8]) -> Option<Vec<u8>>,
+) -> Option<(Vec<u8>, Counted)> {
     match encoding {
-        Encoding::Protobuf => then(bytes),
-        Encoding::Json => then(&prost::Message::encode_to_vec(&otlp::json::decode(bytes).ok()?)),
+        Encoding::Protobuf => Some((then(bytes)?, Counted::default())),
+        Encoding::Json => {
+            let (data, left_out) = otlp::json::decode_most(bytes).ok()?;
+            Some((then(&prost::Message::encode_to_vec(&data))?, left_out))
+        }
     }
 }
 

@@ -8,7 +8,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use crate::otlp::Malformed;
+use crate::otlp::{Counted, Malformed};
 
 /// An attribute's nested list takes four levels of JSON; protobuf's own limit of 100 messages allows it
 /// to nest 33 deep, so this is never the tighter of the two.
@@ -29,6 +29,15 @@ impl From<Broken> for Malformed {
 
 pub(super) struct Cursor<'a> {
     bytes: &'a [u8],
+    position: usize,
+    depth: u32,
+    /// What whoever reads a message left out of it, where that is asked for.
+    pub(super) left_out: Option<Counted>,
+}
+
+/// A place in the text to come back to.
+#[derive(Clone, Copy)]
+pub(super) struct Place {
     position: usize,
     depth: u32,
 }
@@ -57,16 +66,19 @@ pub(super) struct PlainAttribute<'a> {
 
 impl<'a> Cursor<'a> {
     pub(super) fn new(bytes: &'a [u8], position: usize) -> Self {
-        Self { bytes, position, depth: 0 }
+        Self { bytes, position, depth: 0, left_out: None }
     }
 
     pub(super) fn position(&self) -> usize {
         self.position
     }
 
-    /// Goes back to a place that was passed, on the same level.
-    pub(super) fn back_to(&mut self, position: usize) {
-        self.position = position;
+    pub(super) fn place(&self) -> Place {
+        Place { position: self.position, depth: self.depth }
+    }
+
+    pub(super) fn back_to(&mut self, place: Place) {
+        (self.position, self.depth) = (place.position, place.depth);
     }
 
     /// What stands at a place that was passed.

@@ -9,17 +9,32 @@ use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Sta
 
 use super::check_utf8;
 use super::cursor::{Broken, Cursor, broken};
+use super::foreign::shown;
 use super::words::{Word, base64, replaces};
-use crate::otlp::Malformed;
+use crate::otlp::{Counted, Malformed};
 
 /// Decodes one `ExportTraceServiceRequest` or `TracesData`, whole.
 ///
 /// # Errors
 /// Where the bytes are not one JSON object, or a field holds what it cannot mean.
 pub fn decode(bytes: &[u8]) -> Result<TracesData, Malformed> {
+    traces(bytes, Cursor::new(bytes, 0)).map(|(data, _)| data)
+}
+
+/// As [`decode`], but a field that holds what it cannot mean, as a count below zero does, is left out, and told: its
+/// record has spans that are worth more than it. A record that was scanned has all its spans and events.
+///
+/// # Errors
+/// Where the bytes are not one JSON object.
+pub fn decode_most(bytes: &[u8]) -> Result<(TracesData, Counted), Malformed> {
+    let mut cursor = Cursor::new(bytes, 0);
+    cursor.left_out = Some(Counted::default());
+    traces(bytes, cursor)
+}
+
+fn traces(bytes: &[u8], mut cursor: Cursor<'_>) -> Result<(TracesData, Counted), Malformed> {
     check_utf8(bytes)?;
     let mut data = TracesData::default();
-    let mut cursor = Cursor::new(bytes, 0);
     let record = cursor.object(|cursor, key| {
         match Word::of(key) {
             Word::ResourceSpans => data.resource_spans = list(cursor, resource_spans)?,
@@ -30,8 +45,9 @@ pub fn decode(bytes: &[u8]) -> Result<TracesData, Malformed> {
     if record.is_none() {
         return Err(*broken(0, "expected an object"));
     }
+    let left_out = cursor.left_out.take().unwrap_or_default();
     cursor.finish()?;
-    Ok(data)
+    Ok((data, left_out))
 }
 
 /// The messages of an array; a `null` among them is none.
@@ -67,7 +83,15 @@ fn message<'a, T: Default>(
     mut read: impl FnMut(&mut Cursor<'a>, Word, &mut T) -> Result<(), Broken>,
 ) -> Result<Option<T>, Broken> {
     let mut message = T::default();
-    let found = cursor.object(|cursor, key| read(cursor, Word::of(key), &mut message))?;
+    let found = cursor.object(|cursor, key| {
+        let before = cursor.place();
+        let Err(broken) = read(cursor, Word::of(key), &mut message) else { return Ok(()) };
+        let Some(mut left_out) = cursor.left_out.take() else { return Err(broken) };
+        left_out.add(|| format!("{}: {broken}", shown(key)));
+        cursor.left_out = Some(left_out);
+        cursor.back_to(before);
+        cursor.skip()
+    })?;
     Ok(found.map(|_| message))
 }
 
@@ -95,7 +119,19 @@ fn resource_spans(cursor: &mut Cursor<'_>) -> Result<Option<ResourceSpans>, Brok
     })
 }
 
-pub(super) fn resource(cursor: &mut Cursor<'_>) -> Result<Option<Resource>, Broken> {
+/// The attributes of a resource, whatever else it holds.
+pub(super) fn resource_attributes(cursor: &mut Cursor<'_>) -> Result<Vec<KeyValue>, Broken> {
+    let found = message(cursor, |cursor, key, into: &mut Vec<KeyValue>| {
+        match key {
+            Word::Attributes => *into = list(cursor, key_value)?,
+            _ => cursor.skip()?,
+        }
+        Ok(())
+    })?;
+    Ok(found.unwrap_or_default())
+}
+
+fn resource(cursor: &mut Cursor<'_>) -> Result<Option<Resource>, Broken> {
     message(cursor, |cursor, key, into: &mut Resource| {
         match key {
             Word::Attributes => into.attributes = list(cursor, key_value)?,

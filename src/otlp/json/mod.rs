@@ -17,7 +17,7 @@ use std::ops::Range;
 
 use xxhash_rust::xxh3::xxh3_64;
 
-pub use decode::decode;
+pub use decode::{decode, decode_most};
 pub use foreign::foreign;
 pub use view::view;
 
@@ -306,8 +306,7 @@ fn key_value<'a>(cursor: &mut Cursor<'a>, unknown: &mut Counted) -> Result<(Cow<
 /// Where an attribute's value is not of the kind that it says.
 pub fn resource_attributes(payload: &Payload<'_>, resource: usize) -> Result<Vec<(String, String)>, Malformed> {
     let Some(at) = payload.resources[resource].at.first() else { return Ok(Vec::new()) };
-    let decoded = decode::resource(&mut Cursor::new(payload.bytes, at.start))?;
-    let attributes = decoded.map_or_else(Vec::new, |resource| resource.attributes);
+    let attributes = decode::resource_attributes(&mut Cursor::new(payload.bytes, at.start))?;
     Ok(attributes
         .into_iter()
         .map(|attribute| (attribute.key, super::value_text(attribute.value.as_ref()).into_owned()))

@@ -240,6 +240,42 @@ fn what_cannot_be_meant_is_an_error_at_its_place() {
 }
 
 #[test]
+fn a_field_that_cannot_be_meant_goes_alone() {
+    let kept =
+        r#""traceId":"000000000000000000000000000000ab","startTimeUnixNano":"7","events":[{"timeUnixNano":"8"}]"#;
+    for (odd, told) in [
+        (
+            r#""droppedAttributesCount":-1"#,
+            "droppedAttributesCount: `-1` is not a whole number of the right size at byte",
+        ),
+        (r#""dropped_links_count":4294967296"#, "dropped_links_count: `4294967296` is not a whole number"),
+        (r#""status":{"message":5}"#, "message: expected a string at byte"),
+        (r#""links":[{"flags":1.5,"attributes":[]}]"#, "flags: `1.5` is not"),
+        (
+            r#""attributes":[{"key":"k","value":{"arrayValue":{"values":[{"boolValue":7}]}}}]"#,
+            "boolValue: expected true",
+        ),
+        (r#""attributes":[{"key":"k","value":{"bytesValue":"?"}}]"#, "bytesValue: bytesValue is not base64"),
+        (r#""traceState":{"a":[1]}"#, "traceState: expected a string"),
+    ] {
+        let text = record(&format!("{odd},{kept}"));
+        let (payload, whole) = (scan(text.as_bytes()).unwrap(), decode(text.as_bytes()));
+        let (data, left_out) = decode_most(text.as_bytes()).unwrap();
+        agree(&payload, &data);
+        assert!(left_out.count == 1 && left_out.first.starts_with(told), "{odd}: {left_out:?}");
+        assert!(whole.is_err_and(|error| left_out.first.ends_with(&error.to_string())), "{odd}");
+        assert_eq!(data.resource_spans[0].scope_spans[0].spans[0].events.len(), 1, "{odd}");
+    }
+    let text = r#"{"resourceSpans":[{"resource":{"droppedAttributesCount":-1,"attributes":[{"key":"a","value":{"intValue":"1"}}]},"scopeSpans":[{"scope":{"name":7,"version":"1"},"schemaUrl":[]}]}]}"#;
+    let (data, left_out) = decode_most(text.as_bytes()).unwrap();
+    agree(&scan(text.as_bytes()).unwrap(), &data);
+    assert_eq!((left_out.count, &*data.resource_spans[0].scope_spans[0].scope.as_ref().unwrap().version), (3, "1"));
+    for broken in [r#"{"resourceSpans":[{"schemaUrl":[}]}"#, r#"{"resourceSpans":{}}"#, "[]", "{} x"] {
+        assert!(decode_most(broken.as_bytes()).is_err(), "{broken}");
+    }
+}
+
+#[test]
 fn records_without_spans_are_empty() {
     for text in [
         "{}",

@@ -254,7 +254,7 @@ impl<'a> Cursor<'a> {
     /// A plain attribute, if that is what comes next: its key, and text or a number.
     #[inline]
     pub(super) fn plain(&mut self) -> Option<(&'a [u8], Plain<'a>)> {
-        let before = self.position();
+        let before = self.place();
         let PlainAttribute { key, is_int, text } = self.plain_attribute()?;
         if !is_int {
             return Some((key, Plain::Text(text)));
