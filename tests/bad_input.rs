@@ -217,6 +217,21 @@ fn an_invalid_record_between_others_is_told_and_passes_as_it_is() {
         let place = check(dump.as_bytes(), 1, &[&format!("at byte {}", good(1).len())], 2, &[]);
         assert_eq!(String::from_utf8(place.same("dump")).unwrap(), dump);
     }
+    for (bad, says) in [
+        (format!("12:00 INFO {}", good(3)), "text before the JSON of a line (sed 's/^[^{]*//' takes it off) at byte"),
+        (
+            format!("[12:00] [main] INFO {}", good(3)),
+            "text before the JSON of a line (sed 's/^[^{]*//' takes it off) at byte",
+        ),
+        ("5\n".to_owned(), "line that is no JSON object at byte"),
+        ("\"a\"\n".to_owned(), "line that is no JSON object at byte"),
+    ] {
+        let dump = good(1) + &bad + &good(2);
+        let place = check(dump.as_bytes(), 1, &[&format!("{says} {}", good(1).len())], 2, &[]);
+        assert_eq!(String::from_utf8(place.same("dump")).unwrap(), dump);
+        let place = Place::with(&[("dump", bad.repeat(2).as_bytes())]);
+        place.run("fix dump --out out").check(1, &["nothing could be read"]);
+    }
     let bad = vec![0x0A, 0x7F, 0x01];
     let dump = prefixed(&[good_protobuf(1), bad.clone(), good_protobuf(2)]);
     let place = check(&dump, 1, &[&format!("record at byte {}", good_protobuf(1).len() + 8), "skipped"], 2, &[]);

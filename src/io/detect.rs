@@ -248,12 +248,21 @@ fn text_start(text: &[u8]) -> Option<u8> {
     text.get(1..)?.trim_ascii_start().first().copied()
 }
 
-/// A line of JSON further on: the first was broken, or was no JSON.
+/// A line of JSON further on: the first was broken, or was no JSON. Or one behind a log's prefix, which is told line by
+/// line.
 fn json_lines_later(window: &mut Window) -> Found {
     window.fill(1 << 20);
-    let mut lines = window.bytes.split(|byte| *byte == b'\n').skip(1).take(LINES_TRIED);
-    let found = lines.any(|line| line.starts_with(b"{\"") && json::check(line).is_ok());
+    let mut lines = window.bytes.split(|byte| *byte == b'\n').take(LINES_TRIED);
+    let is_json = |line: &[u8]| line.starts_with(b"{\"") && json::check(line).is_ok();
+    let found = lines.any(|line| is_json(line) || prefix(line).is_some());
     found.then_some((Framing::JsonLines, Encoding::Json))
+}
+
+/// The text before the JSON object in which a line ends, as loggers put it there.
+pub(super) fn prefix(line: &[u8]) -> Option<&[u8]> {
+    let (text, object) = line.split_at(memchr::memchr(b'{', line)?);
+    let is_text = !text.is_empty() && text.iter().all(|byte| !byte.is_ascii_control() || *byte == b'\t');
+    (is_text && object.starts_with(b"{\"") && json::check(object).is_ok()).then_some(text)
 }
 
 fn length_prefixed(window: &mut Window, size: Option<u64>) -> Found {
@@ -299,6 +308,10 @@ fn torn(window: &mut Window) -> Found {
         && matches!(text_start(&window.bytes[start..]), None | Some(b'"' | b'}' | b'{'))
     {
         return Some((Framing::JsonLines, Encoding::Json));
+    }
+    // Lengths and tags are control characters, and text has none: five letters would pass for a length and a tag.
+    if window.bytes.iter().all(|byte| !byte.is_ascii_control() || byte.is_ascii_whitespace()) {
+        return None;
     }
     if let [a, b, c, d, rest @ ..] = window.bytes.as_slice() {
         let length = u32::from_be_bytes([*a, *b, *c, *d]) as usize;
@@ -457,9 +470,28 @@ mod tests {
         check(&JSON.as_bytes()[..30], "None JsonLines Json");
         check(format!("{}\n{JSON}\n", &JSON[..30]).as_bytes(), "None JsonLines Json");
         check(format!("# exported\n{JSON}\n").as_bytes(), "None JsonLines Json");
+        check(format!("12:00 INFO {JSON}\n12:01 INFO {JSON}\n").as_bytes(), "None JsonLines Json");
         check(&prefixed(PROTO)[..8], "None LengthPrefixed Protobuf");
         check(&PROTO[..6], "None Bare Protobuf");
         check(&prefixed(&zstd(PROTO))[..12], "ZstdFramed LengthPrefixed Protobuf");
+    }
+
+    #[test]
+    fn a_prefix_is_text_before_a_whole_object() {
+        for (line, text) in [
+            ("12:00\tINFO {\"a\":{}}\r", Some("12:00\tINFO ")),
+            ("[12:00] {\"a\":1}", Some("[12:00] ")),
+            ("[{\"a\":1}]", None),
+            ("{\"a\":1}", None),
+            ("INFO {\"a\":1} done", None),
+            ("INFO {\"a\":", None),
+            ("INFO {}", None),
+            ("INFO {id} {\"a\":1}", None),
+            ("\u{2}\u{3}{\"a\":1}", None),
+            ("INFO", None),
+        ] {
+            assert_eq!(prefix(line.as_bytes()), text.map(str::as_bytes), "{line}");
+        }
     }
 
     #[test]
@@ -484,6 +516,11 @@ mod tests {
         check(b"PAR1....", "Parquet and Arrow files are not supported as input");
         check(&gzip(&zstd(JSON.as_bytes())), "compressed twice: undo one of the two first");
         check(b"\x1f\x8bnot really", "begins like gzip but does not decompress: invalid gzip header");
+        check(
+            b"null\n",
+            "no trace dump that we know (tried gzip, zstd, length-prefixed zstd, JSON, length-prefixed protobuf, protobuf); \
+             it begins 6e 75 6c 6c 0a |null.|",
+        );
         let missing = detect(Path::new("/nowhere/at/all")).unwrap_err().to_string();
         assert!(missing.starts_with("/nowhere/at/all: "), "{missing}");
     }

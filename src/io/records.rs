@@ -7,7 +7,7 @@ use std::path::Path;
 
 use zstd::zstd_safe::{DCtx, ResetDirective};
 
-use super::detect::{Undetected, detect};
+use super::detect::{Undetected, detect, prefix};
 use super::layout::{self, Compression, Framing, Layout};
 use crate::otlp::json;
 
@@ -201,6 +201,10 @@ impl Records {
         let opens = matches!(line.first(), Some(b'{' | b'['));
         let closes = matches!(line.last(), Some(b'}' | b']'));
         match (opens, closes, has_end) {
+            // A bracket may open a time as well as an array.
+            _ if prefix(&line).is_some() => {
+                self.not_json(position, "text before the JSON of a line (sed 's/^[^{]*//' takes it off)", line);
+            }
             (true, true, true) => self.give(position, line),
             // Only the last line can be torn, and only where no line end follows: worth a closer look.
             (true, _, false) => match json::check(&line) {
@@ -208,7 +212,7 @@ impl Records {
                 Err(error) if error.at == line.len() => self.torn(position),
                 Err(error) => self.not_json(position, format!("not JSON: {error} of the line"), line),
             },
-            (false, _, _) => self.not_json(position, "line that is not JSON", line),
+            (false, _, _) => self.not_json(position, "line that is no JSON object", line),
             (true, false, true) => self.not_json(position, "line that is cut off", line),
         }
         Ok(())
@@ -229,9 +233,13 @@ impl Records {
         if !matches!(first, b'{' | b'[') {
             let mut text = Vec::new();
             if self.stream.take_line(self.max_record, &mut text)? {
-                self.not_json(position, "text that is not JSON", text);
+                self.not_json(position, "text that is no JSON object", text);
             } else {
-                self.fail(position, ProblemKind::NotJson, "text that is not JSON, longer than the longest record");
+                self.fail(
+                    position,
+                    ProblemKind::NotJson,
+                    "text that is no JSON object, longer than the longest record",
+                );
             }
             return Ok(());
         }
