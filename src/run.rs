@@ -93,12 +93,10 @@ fn outputs<'a>(settings: &Fix, folder: &'a Path) -> Outputs<'a> {
 /// Where failures are all there is, the output of an earlier run is worth more than an empty one.
 fn nothing_read(found: &io::Inputs, files: &[FileRead]) -> Result<()> {
     let problems = problems(found, files, Vec::new());
-    let failures: Vec<String> = problems
-        .into_iter()
-        .filter(|(_, fails)| *fails)
-        .map(|(FileSummary { file, problem }, _)| format!("\n  {file}: {problem}"))
-        .collect();
-    anyhow::ensure!(failures.is_empty(), "nothing could be read, so nothing is written:{}", failures.concat());
+    let failures: Vec<FileSummary> =
+        problems.into_iter().filter(|(_, fails)| *fails).map(|(problem, _)| problem).collect();
+    let told = report::problem_lines(&failures).join("\n  ");
+    anyhow::ensure!(failures.is_empty(), "nothing could be read, so nothing is written:\n  {told}");
     Ok(())
 }
 

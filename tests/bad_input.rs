@@ -138,7 +138,13 @@ fn check(dump: &[u8], exit: i32, says: &[&str], spans: u64, findings: &[(&str, u
 fn nothing_is_no_error() {
     check(b"", 0, &["dump: nothing in the file"], 0, &[]);
     check(b" \n\n", 0, &["dump: nothing in the file"], 0, &[]);
-    check(b"{}\n{\"resourceSpans\":[]}\n{\"resourceSpans\":[{\"scopeSpans\":[{}]}]}\n", 0, &["no span was read"], 0, &[]);
+    check(
+        b"{}\n{\"resourceSpans\":[]}\n{\"resourceSpans\":[{\"scopeSpans\":[{}]}]}\n",
+        0,
+        &["no span was read"],
+        0,
+        &[],
+    );
     check(&prefixed(&[Vec::new(), good_protobuf(1), Vec::new()]), 0, &[], 1, &[]);
 }
 
@@ -290,6 +296,25 @@ fn attribute_values_of_an_unknown_shape_are_told_once_a_file() {
     assert_eq!(place.summary()["problems"].as_array().unwrap().len(), 1);
     assert_eq!(String::from_utf8(place.same("dump")).unwrap(), dump);
     check(odd(1).as_bytes(), 1, &["dump: 1 attribute value of an unknown shape"], 1, &[]);
+}
+
+#[test]
+fn many_problems_of_one_file_hide_no_other_file() {
+    let place = Place::with(&[
+        ("a", "{\"batches\":[]}\n".repeat(200).as_bytes()),
+        ("b", b"[]\n"),
+        ("good", good(1).as_bytes()),
+    ]);
+    for (arguments, lines) in [("fix a b --out out", 7), ("fix a b good --out out", 7)] {
+        let told = place.run(arguments);
+        told.check(
+            1,
+            &["a: record at byte 0: no resourceSpans", "a: and 195 more", "b: record at byte 0: no resourceSpans"],
+        );
+        let text = told.stdout + &told.stderr;
+        assert_eq!(text.lines().filter(|line| line.contains(" a: ") || line.contains(" b: ")).count(), lines, "{text}");
+    }
+    assert_eq!(place.summary()["problems"].as_array().unwrap().len(), 201);
 }
 
 #[test]

@@ -100,7 +100,8 @@ fn read_file(
         file.problems.push((error.to_string(), true));
     }
     if unknown.count > 0 {
-        file.problems.push((unknown_values(&unknown), true));
+        // Before those of single records, of which only the first few are told.
+        file.problems.insert(0, (unknown_values(&unknown), true));
     }
 }
 

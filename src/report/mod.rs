@@ -20,7 +20,7 @@ pub use keys::{OnKey, of_alike, of_shared};
 pub use kinds::KindRow;
 pub use load::load;
 pub use skew::{ClockRow, Skew, StepRow, clock_rows, exchanges, kind_rows, step_rows, tables};
-pub use summary::{FileSummary, Summary, Undecided};
+pub use summary::{FileSummary, Summary, Undecided, problem_lines};
 pub use table::{Metadata, SCHEMA_VERSION};
 pub use terminal::{Report, render, worst_first};
 pub use traces::{Row, Rows, schema, writer_properties};

@@ -1,5 +1,7 @@
 //! `summary.json`: a run in numbers. No dates, paths or ids of the run, so that equal inputs give equal bytes.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::findings::Tally;
@@ -43,7 +45,7 @@ pub struct Summary {
     pub median_uncertainty_ns: Option<i64>,
     /// The worst known of the clocks that agree, ns.
     pub agree_within_ns: Option<i64>,
-    pub findings: std::collections::BTreeMap<String, u64>,
+    pub findings: BTreeMap<String, u64>,
     /// What could not be read or written, each with the file it is about.
     pub problems: Vec<FileSummary>,
 }
@@ -54,6 +56,34 @@ pub struct Undecided {
     /// Taken to be right.
     pub standing: String,
     pub other: String,
+}
+
+/// Problems of one file that differ in numbers alone are told one by one up to this; a mistake of whoever wrote it is in all of
+/// its records.
+const LIKE_SHOWN: usize = 20;
+
+/// Of more, so many stand for all.
+const LIKE_EXAMPLES: usize = 3;
+
+/// What went wrong, a line each: of every file all that differs, and of what is alike the first ones and how many more.
+pub fn problem_lines(problems: &[FileSummary]) -> Vec<String> {
+    let like = |FileSummary { file, problem }: &FileSummary| {
+        (file.clone(), problem.chars().filter(|letter| !letter.is_ascii_digit()).collect::<String>())
+    };
+    let mut all: BTreeMap<(String, String), usize> = BTreeMap::new();
+    problems.iter().for_each(|problem| *all.entry(like(problem)).or_default() += 1);
+    let mut told: BTreeMap<(String, String), usize> = BTreeMap::new();
+    let line = |problem: &FileSummary| {
+        let (all, told) = (all[&like(problem)], told.entry(like(problem)).or_default());
+        *told += 1;
+        let FileSummary { file, problem } = problem;
+        if all <= LIKE_SHOWN || *told <= LIKE_EXAMPLES {
+            Some(format!("{file}: {problem}"))
+        } else {
+            (*told == LIKE_EXAMPLES + 1).then(|| format!("{file}: {} more like these", all - LIKE_EXAMPLES))
+        }
+    };
+    problems.iter().filter_map(line).collect()
 }
 
 /// One thing that went wrong with one file.

@@ -1,11 +1,10 @@
 //! The report in a terminal: what is wrong with which clock, before and after, and what to do next.
 
-use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use super::kinds::KindRow;
 use super::skew::{ClockRow, StepRow};
-use super::summary::{FileSummary, Summary};
+use super::summary::{Summary, problem_lines};
 use crate::clock::{ErrorBound, Offset, Span};
 
 /// Rows told one by one; the rest is counted.
@@ -74,7 +73,9 @@ pub fn render(report: &Report) -> String {
     steps(&mut text, &report.steps);
     numbers(&mut text, summary);
     findings(&mut text, &report.findings);
-    problems(&mut text, &summary.problems);
+    for problem in problem_lines(&summary.problems) {
+        let _ = writeln!(text, "problem     {problem}");
+    }
     next_steps(&mut text, &[differing, wrong, contradictory, unknown].concat());
     text
 }
@@ -272,32 +273,6 @@ fn findings(text: &mut String, findings: &[KindRow]) {
         let _ = writeln!(text, "{head:<12}{} {kind}{left}{example}", count(*number));
         if !advice.is_empty() {
             let _ = writeln!(text, "{:<12}  {advice}", "");
-        }
-    }
-}
-
-/// Problems of one file that differ in numbers alone are told one by one up to this.
-const LIKE_SHOWN: usize = 20;
-
-/// Of more, so many stand for all.
-const LIKE_EXAMPLES: usize = 3;
-
-fn problems(text: &mut String, problems: &[FileSummary]) {
-    let like = |problem: &FileSummary| {
-        let letters = problem.problem.chars().filter(|letter| !letter.is_ascii_digit()).collect::<String>();
-        (problem.file.clone(), letters)
-    };
-    let mut alike: BTreeMap<(String, String), usize> = BTreeMap::new();
-    problems.iter().for_each(|problem| *alike.entry(like(problem)).or_default() += 1);
-    let mut told: BTreeMap<(String, String), usize> = BTreeMap::new();
-    for problem in problems {
-        let (all, told) = (alike[&like(problem)], told.entry(like(problem)).or_default());
-        *told += 1;
-        if all <= LIKE_SHOWN || *told <= LIKE_EXAMPLES {
-            let _ = writeln!(text, "problem     {}: {}", problem.file, problem.problem);
-        } else if *told == LIKE_EXAMPLES + 1 {
-            let more = count((all - LIKE_EXAMPLES) as u64);
-            let _ = writeln!(text, "problem     {}: {more} more like these; summary.json has all", problem.file);
         }
     }
 }
