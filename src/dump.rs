@@ -17,6 +17,8 @@ pub struct DumpSpan {
     pub head: SpanHead,
     /// Index into [`Dump::resources`].
     pub resource: u32,
+    /// Index into [`Dump::scopes`].
+    pub scope: u32,
     /// An earlier run moved it.
     pub marked: bool,
 }
@@ -27,18 +29,23 @@ pub struct Dump {
     pub spans: Vec<DumpSpan>,
     /// Distinct resources.
     pub resources: Vec<Attributes>,
+    /// Distinct names of instrumentation scopes.
+    pub scopes: Vec<String>,
     /// `(span, target)`.
     pub links: Vec<(u32, TraceId, SpanId)>,
     /// What an earlier run wrote, by span.
     pub corrected_before: Vec<(u32, Corrected)>,
     by_fingerprint: FxHashMap<u64, u32>,
     by_content: FxHashMap<Attributes, u32>,
+    by_scope: FxHashMap<String, u32>,
 }
 
 /// What is taken out of one record; made in parallel, added in order.
 #[derive(Clone, Debug, Default)]
 pub struct Scanned {
-    spans: Vec<(SpanHead, u32, Option<Corrected>)>,
+    /// Each with its resource, its scope and what an earlier run wrote.
+    spans: Vec<(SpanHead, [u32; 2], Option<Corrected>)>,
+    scopes: Vec<String>,
     links: Vec<(u32, TraceId, SpanId)>,
     resources: Vec<(u64, Option<Attributes>)>,
 }
@@ -82,10 +89,11 @@ impl Dump {
             let mut head = site.head;
             (head.start, head.end) = original(&head, site.marks.as_deref());
             let before = site.marks.as_deref().map(|marks| corrected_before(&site.head, marks));
-            scanned.spans.push((head, site.resource, before));
+            scanned.spans.push((head, [site.resource, site.scope], before));
             let targets = &payload.links[site.links.start as usize..site.links.end as usize];
             scanned.links.extend(targets.iter().map(|&(trace, span)| (index as u32, trace, span)));
         }
+        scanned.scopes = payload.scopes.iter().map(|name| name.clone().into_owned()).collect();
         Ok(scanned)
     }
 
@@ -109,12 +117,24 @@ impl Dump {
                 place
             })
             .collect();
+        let scopes: Vec<u32> = scanned.scopes.into_iter().map(|name| self.scope(name)).collect();
         let first = self.spans.len() as u32;
         self.links.extend(scanned.links.into_iter().map(|(span, trace, target)| (first + span, trace, target)));
-        for (ordinal, (head, resource, before)) in (first..).zip(scanned.spans) {
-            self.spans.push(DumpSpan { head, resource: places[resource as usize], marked: before.is_some() });
+        for (ordinal, (head, [resource, scope], before)) in (first..).zip(scanned.spans) {
+            let (resource, scope) = (places[resource as usize], scopes[scope as usize]);
+            self.spans.push(DumpSpan { head, resource, scope, marked: before.is_some() });
             self.corrected_before.extend(before.map(|corrected| (ordinal, corrected)));
         }
+    }
+
+    fn scope(&mut self, name: String) -> u32 {
+        if let Some(&place) = self.by_scope.get(&name) {
+            return place;
+        }
+        let place = self.scopes.len() as u32;
+        self.scopes.push(name.clone());
+        self.by_scope.insert(name, place);
+        place
     }
 
     /// Numbers the resources by their content: until then their numbers tell in which order records came.

@@ -285,6 +285,9 @@ impl Known {
         let (mut findings, links, tally) = report::of_edges(&shown, &self.pairing, set_aside, group);
         findings.extend(report::of_one_clock(&shown, &self.pairing.parents));
         findings.extend(report::of_left(&shown, left, models));
+        let scope = |span: u32| self.dump.spans[span as usize].scope;
+        let sources = pair::sources(&self.spans, &self.pairing.parents, scope);
+        findings.extend(report::of_sources(&self.spans, &sources, &self.dump.scopes));
         findings.extend(report::of_ticks(&self.spans, &pair::ticks(&self.spans, self.dump.resources.len())));
         findings.extend(report::of_oddities(&self.spans, &self.pairing.oddities));
         findings.extend(report::of_times(&self.spans, corrected, models));

@@ -1,5 +1,6 @@
 //! One record (an `ExportTraceServiceRequest`) with the places of what we read and rewrite in it.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use crate::span::{Marks, SpanHead, SpanId, TraceId};
@@ -16,6 +17,8 @@ pub struct Payload<'a> {
     pub encoding: Encoding,
     pub bytes: &'a [u8],
     pub resources: Vec<ResourceSite>,
+    /// Names of the instrumentation scopes; empty where there is none.
+    pub scopes: Vec<Cow<'a, str>>,
     pub spans: Vec<SpanSite>,
     /// Times of all spans' events; a span holds a range of these.
     pub events: Vec<EventTime>,
@@ -89,6 +92,8 @@ pub struct SpanSite {
     pub head: SpanHead,
     /// Index into [`Payload::resources`].
     pub resource: u32,
+    /// Index into [`Payload::scopes`].
+    pub scope: u32,
     /// The span's own bytes: the message's content, or the JSON object with its braces.
     pub at: Range<usize>,
     /// `None` when absent: it is zero and stays so.

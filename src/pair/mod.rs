@@ -7,10 +7,12 @@
 mod ancestry;
 mod processes;
 mod quantum;
+mod sources;
 
 use ancestry::Ancestry;
 pub use processes::{between_processes, within_clocks};
 use quantum::{Start, quanta};
+pub use sources::{Source, sources};
 
 use std::cmp::Reverse;
 

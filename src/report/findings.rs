@@ -9,7 +9,7 @@ use crate::clock::{
     ClockId, ClockModel, Disorder, Link, LocalTime, Order, Pair, ROUNDING_NS, Span, Step, StepKind, Times, Use,
 };
 use crate::correct::{Corrected, Correction, Judged, Left, PutBack, Sum, Unit, Why};
-use crate::pair::{Edge, EdgeKind, Oddity, Paired, Pairing, Standing};
+use crate::pair::{Edge, EdgeKind, Oddity, Paired, Pairing, Source, Standing};
 use crate::span::{SpanHead, SpanKind};
 
 /// One violation or oddity.
@@ -256,6 +256,30 @@ pub fn of_ticks(spans: &[Paired], ticks: &[Option<i64>]) -> Vec<Finding> {
         })
     };
     (0..).zip(ticks).filter_map(finding).collect()
+}
+
+/// Libraries that stamp their spans by another time source than the rest of their process: one finding each. `scopes` are
+/// names, by number.
+pub fn of_sources(spans: &[Paired], found: &[Source], scopes: &[String]) -> Vec<Finding> {
+    let mut clocks: BTreeMap<u32, ClockId> = BTreeMap::new();
+    spans.iter().for_each(|span| _ = clocks.entry(span.resource).or_insert(span.clock));
+    let finding = |source: &Source| {
+        let [parents, children] = source.scopes.map(|scope| scopes[scope as usize].as_str());
+        let (apart, way) = (Span(source.apart_ns.unsigned_abs()), if source.apart_ns < 0 { "before" } else { "after" });
+        Finding {
+            kind: "untrusted_source",
+            clock: clocks.get(&source.resource).copied(),
+            resource: Some(source.resource),
+            action: "none",
+            reason: format!(
+                "in one process spans of scope `{children}` are about {apart} {way} those of scope `{parents}` that they belong \
+                 in ({} of {} lie outside): one of the two libraries stamps by another time source",
+                source.outside, source.pairs
+            ),
+            ..Finding::default()
+        }
+    };
+    found.iter().map(finding).collect()
 }
 
 /// Why a segment, or the work of a call, was left as recorded: one finding each.

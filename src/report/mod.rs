@@ -13,8 +13,8 @@ mod traces;
 mod verdict;
 
 pub use findings::{
-    Finding, LinkCounts, Shown, Tally, of_contradictions, of_edges, of_left, of_oddities, of_one_clock, of_ticks,
-    of_times,
+    Finding, LinkCounts, Shown, Tally, of_contradictions, of_edges, of_left, of_oddities, of_one_clock, of_sources,
+    of_ticks, of_times,
 };
 pub use keys::{OnKey, of_alike, of_shared};
 pub use kinds::KindRow;

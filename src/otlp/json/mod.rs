@@ -44,6 +44,7 @@ pub fn scan(bytes: &[u8]) -> Result<Payload<'_>, Malformed> {
         encoding: Encoding::Json,
         bytes,
         resources: Vec::new(),
+        scopes: Vec::new(),
         spans: Vec::new(),
         events: Vec::new(),
         links: Vec::new(),
@@ -117,14 +118,31 @@ impl<'a> Gather<'a> for Payload<'a> {
         Ok(())
     }
 
-    fn open_scope_spans(&mut self) {}
+    fn open_scope_spans(&mut self) {
+        self.scopes.push(Cow::default());
+    }
 
     fn scope(&mut self, cursor: &mut Cursor<'a>) -> Result<(), Broken> {
-        cursor.skip()
+        let mut scope = Cow::default();
+        cursor.object(|cursor, key| match Word::of(key) {
+            Word::Name => cursor.string().map(|name| scope = name.map_or_else(Cow::default, text)),
+            _ => cursor.skip(),
+        })?;
+        if let Some(last) = self.scopes.last_mut() {
+            *last = scope;
+        }
+        Ok(())
     }
 
     fn span(&mut self, cursor: &mut Cursor<'a>) -> Result<(), Broken> {
         scan_span(cursor, self)
+    }
+}
+
+fn text(bytes: Cow<'_, [u8]>) -> Cow<'_, str> {
+    match bytes {
+        Cow::Borrowed(bytes) => String::from_utf8_lossy(bytes),
+        Cow::Owned(bytes) => Cow::Owned(String::from_utf8_lossy(&bytes).into_owned()),
     }
 }
 
@@ -174,6 +192,7 @@ fn scan_span(cursor: &mut Cursor<'_>, payload: &mut Payload<'_>) -> Result<(), B
     payload.spans.push(SpanSite {
         head,
         resource: (payload.resources.len() - 1) as u32,
+        scope: (payload.scopes.len() - 1) as u32,
         at,
         start,
         end,

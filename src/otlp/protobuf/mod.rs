@@ -6,6 +6,7 @@ mod wire;
 
 pub use view::view;
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use prost::encoding::encode_varint;
@@ -42,6 +43,7 @@ fn scan_for<const FACTS: bool>(bytes: &[u8]) -> Result<Payload<'_>, Malformed> {
         encoding: Encoding::Protobuf,
         bytes,
         resources: Vec::new(),
+        scopes: Vec::new(),
         // A list that grows is copied; too much room is never touched.
         spans: Vec::with_capacity((bytes.len() / 300).min(1 << 16)),
         events: Vec::new(),
@@ -79,10 +81,16 @@ fn scan_resource_spans<const FACTS: bool>(payload: &mut Payload<'_>, container: 
             2 => {
                 let scope = payload.hold(field.message()?, Some(container));
                 let mut inner = Fields::new(payload.bytes, payload.containers[scope as usize].content.clone());
+                let name = payload.scopes.len();
+                payload.scopes.push(Cow::default());
                 while let Some(field) = inner.next()? {
-                    if field.number == 2 {
-                        let span = payload.hold(field.message()?, Some(scope));
-                        scan_span::<FACTS>(payload, span, resource)?;
+                    match field.number {
+                        1 if FACTS => payload.scopes[name] = scope_name(payload.bytes, field.message()?.1)?,
+                        2 => {
+                            let span = payload.hold(field.message()?, Some(scope));
+                            scan_span::<FACTS>(payload, span, (resource, name as u32))?;
+                        }
+                        _ => {}
                     }
                 }
             }
@@ -99,7 +107,22 @@ fn scan_resource_spans<const FACTS: bool>(payload: &mut Payload<'_>, container: 
     Ok(())
 }
 
-fn scan_span<const FACTS: bool>(payload: &mut Payload<'_>, container: u32, resource: u32) -> Result<(), Broken> {
+fn scope_name(bytes: &[u8], at: Range<usize>) -> Result<Cow<'_, str>, Broken> {
+    let mut name = Cow::default();
+    let mut fields = Fields::new(bytes, at);
+    while let Some(field) = fields.next()? {
+        if field.number == 1 {
+            name = String::from_utf8_lossy(field.slice(bytes)?);
+        }
+    }
+    Ok(name)
+}
+
+fn scan_span<const FACTS: bool>(
+    payload: &mut Payload<'_>,
+    container: u32,
+    (resource, scope): (u32, u32),
+) -> Result<(), Broken> {
     let bytes = payload.bytes;
     let at = payload.containers[container as usize].content.clone();
     let (first_event, first_link) = (payload.events.len() as u32, payload.links.len() as u32);
@@ -138,6 +161,7 @@ fn scan_span<const FACTS: bool>(payload: &mut Payload<'_>, container: u32, resou
     payload.spans.push(SpanSite {
         head,
         resource,
+        scope,
         attributes_at: at.end,
         at,
         start,
