@@ -16,6 +16,7 @@ use unskew::report::Metadata;
 use unskew::run;
 use unskew::settings::{Annotate, Fix, Write};
 
+use common::shape::{self, Shape};
 use common::{Known, Sample, sample};
 
 /// CPU time of this process so far, seconds.
@@ -24,6 +25,20 @@ fn cpu() -> f64 {
     let after_name = &stat[stat.rfind(')').unwrap() + 2..];
     let ticks: u64 = after_name.split(' ').skip(11).take(2).map(|field| field.parse::<u64>().unwrap()).sum();
     ticks as f64 / 100.0
+}
+
+/// Least CPU of three rounds, each of a second and more, after one that counts for nothing; seconds.
+fn least_cpu(mut work: impl FnMut()) -> f64 {
+    work();
+    let mut round = || {
+        let (began, mut times) = (cpu(), 0u32);
+        while cpu() - began < 1.0 {
+            work();
+            times += 1;
+        }
+        (cpu() - began) / f64::from(times)
+    };
+    (0..3).map(|_| round()).fold(f64::MAX, f64::min)
 }
 
 struct Bench {
@@ -35,22 +50,12 @@ struct Bench {
 }
 
 impl Bench {
-    /// Least CPU per span of three rounds, each of a second and more.
+    /// Least CPU per span.
     fn line(&mut self, what: &str, target: Option<f64>, mut work: impl FnMut(&Self)) -> f64 {
         if !what.contains(&self.only) {
             return 0.0;
         }
-        work(self);
-        let round = |work: &mut dyn FnMut()| {
-            let (began, mut times) = (cpu(), 0u32);
-            while cpu() - began < 1.0 {
-                work();
-                times += 1;
-            }
-            (cpu() - began) / f64::from(times)
-        };
-        let least = (0..3).map(|_| round(&mut || work(self))).fold(f64::MAX, f64::min);
-        let nanos = least * 1e9 / self.sample.spans as f64;
+        let nanos = least_cpu(|| work(self)) * 1e9 / self.sample.spans as f64;
         let copy = *self.copy.get_or_insert(nanos);
         let target = target.map_or_else(String::new, |target| format!("  (target {target:.0})"));
         println!("{what:<52} {nanos:>7.0} ns/span {:>7.2} x copy{target}", nanos / copy);
@@ -173,4 +178,23 @@ fn main() {
             run::fix(&bench.settings(name, write, annotate), &mut std::io::empty(), |_| ()).unwrap();
         });
     }
+    if "deep".contains(&bench.only) {
+        deep_beside_wide(&bench);
+    }
+}
+
+/// One trace whose every span is the child of the last, beside one of as many side by side: what a trace's depth costs.
+fn deep_beside_wide(bench: &Bench) {
+    const SPANS: usize = 100_000;
+    let [deep, wide] = [("deep.binpb", Shape::Deep), ("wide.binpb", Shape::Wide)].map(|(name, shape)| {
+        fs::write(bench.path(name), shape::calls(SPANS, shape)).unwrap();
+        let settings = Fix { reference: Some("a".into()), ..bench.settings(name, Write::Parquet, Annotate::Moved) };
+        least_cpu(|| drop(run::fix(&settings, &mut std::io::empty(), |_| ()).unwrap()))
+    });
+    println!(
+        "{:<52} {:>7.0} ns/span {:>7.2} x as many side by side  (target 3)",
+        format!("fix    {SPANS} spans, each the child of the last"),
+        deep * 1e9 / SPANS as f64,
+        deep / wide
+    );
 }

@@ -1,6 +1,8 @@
 //! One dump for all benches: a simulated fleet whose spans carry as much as real ones do.
 #![allow(dead_code, reason = "each bench uses a part")]
 
+pub mod shape;
+
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value::Value};
 use opentelemetry_proto::tonic::trace::v1::TracesData;
 use prost::Message;
