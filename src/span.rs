@@ -161,6 +161,8 @@ pub struct SpanHead {
     pub kind: SpanKind,
     pub start: LocalTime,
     pub end: LocalTime,
+    /// Status code ERROR.
+    pub failed: bool,
     pub facts: CallFacts,
     /// A hash of the span's own bytes: two copies of one span have the same.
     pub fingerprint: u64,

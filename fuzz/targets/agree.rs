@@ -211,6 +211,7 @@ fn agree(payload: &Payload<'_>, data: &TracesData) {
             assert_eq!(head.span, SpanId::from_bytes(&span.span_id));
             assert_eq!(head.parent.unwrap_or_default(), SpanId::from_bytes(&span.parent_span_id));
             assert_eq!(head.kind, SpanKind::from_number(span.kind.into()));
+            assert_eq!(head.failed, span.status.as_ref().is_some_and(|status| status.code == 2));
             assert_eq!((nanos(&site.start), nanos(&site.end)), (span.start_time_unix_nano, span.end_time_unix_nano));
             let mut facts = CallFacts::default();
             span.attributes.iter().for_each(|it| facts.learn(it.key.as_bytes(), light(&it.value)));

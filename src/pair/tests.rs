@@ -31,6 +31,7 @@ fn spans(text: &str) -> Vec<Paired> {
                 kind,
                 start: time(start),
                 end: time(end),
+                failed: says("failed"),
                 facts,
                 fingerprint: words[5..].iter().filter_map(|word| word.strip_prefix('#')?.parse::<u64>().ok()).sum(),
             };
@@ -103,6 +104,14 @@ fn a_call_within_one_clock_is_no_exchange() {
 #[test]
 fn a_client_that_gave_up_proves_only_the_request() {
     check("1 0 client a 0..100 gave-up\n 2 1 server b 10..90", &["1>2 ForwardOnly"]);
+}
+
+#[test]
+fn an_error_is_an_answer_unless_it_came_quicker_than_answers_do() {
+    check("1 0 client a 0..100 failed\n 2 1 server b 10..90", &["1>2 TwoSided"]);
+    let answered = "1 0 client a 0..100\n 2 1 server b 10..90\n";
+    check(&format!("{answered}3 0 client a 0..90 failed\n 4 3 server b 10..80"), &["1>2 TwoSided", "3>4 TwoSided"]);
+    check(&format!("{answered}3 0 client a 0..85 failed\n 4 3 server b 10..80"), &["1>2 TwoSided", "3>4 ForwardOnly"]);
 }
 
 #[test]

@@ -125,7 +125,14 @@ impl<'a> Gather<'a> for Payload<'a> {
     fn scope(&mut self, cursor: &mut Cursor<'a>) -> Result<(), Broken> {
         let mut scope = Cow::default();
         cursor.object(|cursor, key| match Word::of(key) {
-            Word::Name => cursor.string().map(|name| scope = name.map_or_else(Cow::default, text)),
+            Word::Name => {
+                // A name that is none is no reason to refuse the record.
+                let at = cursor.position();
+                cursor.skip()?;
+                let name = Cursor::new(self.bytes, at).string().ok().flatten();
+                scope = name.map_or_else(Cow::default, text);
+                Ok(())
+            }
             _ => cursor.skip(),
         })?;
         if let Some(last) = self.scopes.last_mut() {
@@ -179,6 +186,16 @@ fn scan_span(cursor: &mut Cursor<'_>, payload: &mut Payload<'_>) -> Result<(), B
             Word::Links => {
                 payload.links.truncate(before.links);
                 cursor.array(|cursor| scan_link(cursor, &mut payload.links))?;
+            }
+            Word::Status => {
+                head.failed = false;
+                cursor.object(|cursor, key| {
+                    match Word::of(key) {
+                        Word::Code => head.failed = cursor.status_code()? == 2,
+                        _ => cursor.skip()?,
+                    }
+                    Ok(())
+                })?;
             }
             _ => cursor.skip()?,
         }

@@ -25,7 +25,7 @@ fn span(members: &str) -> (SpanSite, Span) {
     (payload.spans[0].clone(), data.resource_spans[0].scope_spans[0].spans[0].clone())
 }
 
-/// Both readers found the same resources, spans, ids, times, events and links.
+/// Both readers found the same resources, spans, ids, times, events, links and statuses.
 fn agree(payload: &Payload<'_>, data: &TracesData) {
     assert_eq!(payload.resources.len(), data.resource_spans.len());
     let mut sites = payload.spans.iter();
@@ -49,6 +49,7 @@ fn agree(payload: &Payload<'_>, data: &TracesData) {
             assert_eq!(site.end.as_ref().map_or(0, |time| time.unix_nano), span.end_time_unix_nano);
             assert_eq!(site.head.start, LocalTime::from_unix_nano(span.start_time_unix_nano));
             assert_eq!(site.head.end, LocalTime::from_unix_nano(span.end_time_unix_nano));
+            assert_eq!(site.head.failed, span.status.as_ref().is_some_and(|status| status.code == 2));
             let mut facts = CallFacts::default();
             for attribute in &span.attributes {
                 let value = match attribute.value.as_ref().and_then(|any| any.value.as_ref()) {
@@ -117,7 +118,7 @@ fn what_the_collector_forgives_is_forgiven() {
         (r#""status":{"code":2},"status":{}"#, false),
         (r#""status":{"code":2,"code":0}"#, false),
     ] {
-        assert_eq!(span(text).1.status.is_some_and(|status| status.code == 2), failed, "{text}");
+        assert_eq!(span(text).0.head.failed, failed, "{text}");
     }
     let counts =
         span(r#""droppedAttributesCount":"3","dropped_events_count":4,"droppedLinksCount":5.0,"flags":"257""#).1;

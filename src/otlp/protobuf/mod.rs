@@ -153,6 +153,14 @@ fn scan_span<const FACTS: bool>(
                 scan_event(payload, event)?;
             }
             13 => payload.links.push(link(bytes, field.message()?.1)?),
+            15 => {
+                let mut status = Fields::new(bytes, field.message()?.1);
+                while let Some(field) = status.next()? {
+                    if field.number == 3 {
+                        head.failed = field.varint()? as i32 == 2;
+                    }
+                }
+            }
             _ => {}
         }
     }
