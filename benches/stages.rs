@@ -7,6 +7,7 @@ use std::hint::black_box;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use opentelemetry_proto::tonic::trace::v1::TracesData;
 use prost::Message;
+use unskew::correct::{self, NO_UNIT, Outcome};
 use unskew::estimate::{self, Evidence};
 use unskew::otlp::{self, Encoding};
 use unskew::pair;
@@ -70,6 +71,20 @@ fn stages(criterion: &mut Criterion) {
     group.bench_function("solve", |it| {
         it.iter(|| estimate::clocks(&evidence, &reach, &estimate::Settings::default()).map.models.len())
     });
+    // Each clock moved by its own, all of them wrongly or none, so that what is put back costs as well.
+    let pairs: Vec<_> = known.pairing.pairs().collect();
+    let recorded = |span: &pair::Paired| (span.head.start.nanos(), span.head.end.nanos());
+    let before: Vec<_> = known.spans.iter().map(recorded).collect();
+    let units: Vec<_> = known.spans.iter().map(|span| [span.clock.0, NO_UNIT]).collect();
+    for (name, by_ns) in [("gate, nothing put back", 1), ("gate, every clock put back", 1_000_000_000)] {
+        let moved = |((start, end), [unit, _]): (&(i64, i64), &[u32; 2])| {
+            let by = i64::from(*unit) * by_ns;
+            (start + by, end + by)
+        };
+        let after: Vec<_> = before.iter().zip(&units).map(moved).collect();
+        let outcome = Outcome { pairs: &pairs, before: &before, after: &after, units: &units };
+        group.bench_function(name, |it| it.iter(|| correct::gate(&outcome).len()));
+    }
     group.finish();
 }
 

@@ -38,6 +38,9 @@ enum Command {
 /// Reads OTLP dumps as the Collector's file exporter writes them (JSON lines, length-prefixed protobuf, gzip, zstd;
 /// told by content), and writes DIR/traces/*.parquet, DIR/skew/*.parquet and DIR/summary.json.
 ///
+/// A clock is moved whole or left whole between two steps, and never so that more parents and children are out of order than
+/// it found.
+///
 /// Exit status: 0 done; 1 something could not be read or written (named; the rest is done); 2 usage.
 #[derive(Args)]
 struct FixArgs {
@@ -53,7 +56,8 @@ struct FixArgs {
     /// Which spans carry marks that say by how much, how sure and why they were moved
     #[arg(long, value_enum, default_value_t = Annotate::Moved)]
     annotate: Annotate,
-    /// The clock that all others are measured against: its name, key, or any identity attribute's value that is its own
+    /// The clock that all others are measured against: its name, key, or any identity attribute's value that is its own;
+    /// unless given, the median of the machines, or one of two
     #[arg(long, value_name = "CLOCK")]
     reference: Option<String>,
     /// Attributes that say which clock a span was stamped by, tried in order; templates like {a}/{b} join several

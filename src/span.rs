@@ -95,6 +95,8 @@ pub struct CallFacts {
     pub processes_message: bool,
     /// The client says that it stopped waiting (cancelled, timed out): its end follows no response.
     pub gave_up: bool,
+    /// A response status was seen on an HTTP call.
+    pub has_http_status: bool,
 }
 
 /// An attribute's value, as far as [`CallFacts`] looks.
@@ -134,6 +136,10 @@ impl CallFacts {
             b"rpc.grpc.status_code" | b"rpc.response.status_code" | b"rpc.status_code" => {
                 self.protocol = Protocol::Grpc;
                 self.gave_up |= matches!(value, Int(1 | 4) | Str(b"1" | b"4" | b"CANCELLED" | b"DEADLINE_EXCEEDED"));
+            }
+            b"http.response.status_code" | b"http.status_code" => {
+                self.protocol = self.protocol.max(Protocol::Http);
+                self.has_http_status = true;
             }
             _ if key.starts_with(b"rpc.") => self.protocol = self.protocol.max(Protocol::Grpc),
             _ if key.starts_with(b"http.") => self.protocol = self.protocol.max(Protocol::Http),

@@ -305,7 +305,7 @@ fn many_problems_of_one_file_hide_no_other_file() {
         ("b", b"[]\n"),
         ("good", good(1).as_bytes()),
     ]);
-    for (arguments, lines) in [("fix a b --out out", 7), ("fix a b good --out out", 7)] {
+    for (arguments, lines) in [("fix a b --out out", 5), ("fix a b good --out out", 5)] {
         let told = place.run(arguments);
         told.check(
             1,

@@ -47,7 +47,7 @@ impl Draw {
 fn scenario(draw: &mut Draw) -> String {
     let clocks = draw.log_between(2.0, 24.9) as usize;
     let seconds = draw.log_between(20.0, 1_200.0);
-    let spans = draw.log_between(300.0, 6_000.0) as usize;
+    let spans = (clocks as f64 * draw.log_between(30.0, 400.0)) as usize;
     let services = 1 + (clocks - 1).div_ceil(2);
     let (zero, near) = draw.one_of(&[(1.0, 0.0), (0.5, 0.5), (0.1, 0.65), (0.0, 0.5)]);
     let mut text = format!(
@@ -156,6 +156,8 @@ struct Corrected {
     /// Segments whose spans are moved, and those that were put back.
     segments: usize,
     put_back: usize,
+    /// The worst of them.
+    why: String,
     p95_ms: [f64; 2],
 }
 
@@ -191,6 +193,13 @@ fn correct(records: &[TracesData], simulated: &Simulated, reference: Option<Stri
         moved: summary.moved,
         segments: steps as usize,
         put_back: summary.findings.get("not_corrected").copied().unwrap_or(0) as usize,
+        why: outcome
+            .report
+            .findings
+            .iter()
+            .filter(|row| row.kind == "not_corrected")
+            .map(|row| row.example.clone())
+            .collect(),
         p95_ms,
     }
 }
@@ -255,6 +264,9 @@ fn main() -> ExitCode {
             twin.p95_ms[0],
             twin.p95_ms[1],
         );
+        if twin.put_back > 0 {
+            println!("      of the twin {} put back: {}", twin.put_back, twin.why);
+        }
         if verdict.is_empty() {
             passed += 1;
         } else {

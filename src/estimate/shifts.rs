@@ -97,7 +97,11 @@ pub(super) fn find(
     let shifts = |(&clock, legs): (&u32, &Vec<&Leg>)| -> Vec<(u32, Shift)> {
         let steady =
             |shift: &Shift| is_steady(curves, clock, [shift.at - shift.reach, shift.at + shift.reach], spacing_ns);
-        shifts(legs, clock).into_iter().filter(steady).map(|shift| (clock, shift)).collect()
+        shifts(legs, clock, curves.places(clock as usize))
+            .into_iter()
+            .filter(steady)
+            .map(|shift| (clock, shift))
+            .collect()
     };
     let mut candidates: Vec<(u32, Shift)> = of_clock.par_iter().flat_map_iter(shifts).collect();
     candidates.sort_by(|(one, a), (other, b)| b.gain.total_cmp(&a.gain).then(one.cmp(other)));
@@ -231,11 +235,14 @@ impl Mean {
     }
 }
 
-/// All moments at which one clock surely shifts.
-fn shifts(legs: &[&Leg], clock: u32) -> Vec<Shift> {
+/// All moments at which one clock surely shifts, between its knots: a reading beyond them may be years away.
+fn shifts(legs: &[&Leg], clock: u32, knots: impl Iterator<Item = f64>) -> Vec<Shift> {
     let ends = legs.iter().filter_map(|leg| Some((leg.left.first()?.0, leg.left.last()?.0)));
     let (first, last) =
         ends.fold((f64::INFINITY, f64::NEG_INFINITY), |all, (first, last)| (all.0.min(first), all.1.max(last)));
+    let knots: Vec<f64> = knots.collect();
+    let (Some(&from), Some(&until)) = (knots.first(), knots.last()) else { return Vec::new() };
+    let (first, last) = (first.max(from), last.min(until));
     let mut shifts = Vec::new();
     for reach in REACHES {
         let places = (1..).map(|k| first + f64::from(k) * reach / 6.0).take_while(|&at| at < last);

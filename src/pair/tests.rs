@@ -22,6 +22,7 @@ fn spans(text: &str) -> Vec<Paired> {
                 protocol: if says("message") { Protocol::Messaging } else { Protocol::Http },
                 processes_message: says("process"),
                 gave_up: says("gave-up"),
+                has_http_status: says("500"),
             };
             let parent = words[1].parse().ok().filter(|id| *id != 0).map(SpanId);
             let head = SpanHead {
@@ -112,6 +113,7 @@ fn an_error_is_an_answer_unless_it_came_quicker_than_answers_do() {
     let answered = "1 0 client a 0..100\n 2 1 server b 10..90\n";
     check(&format!("{answered}3 0 client a 0..90 failed\n 4 3 server b 10..80"), &["1>2 TwoSided", "3>4 TwoSided"]);
     check(&format!("{answered}3 0 client a 0..85 failed\n 4 3 server b 10..80"), &["1>2 TwoSided", "3>4 ForwardOnly"]);
+    check(&format!("{answered}3 0 client a 0..85 failed 500\n 4 3 server b 10..80"), &["1>2 TwoSided", "3>4 TwoSided"]);
 }
 
 #[test]

@@ -82,8 +82,8 @@ fn example(worst: &FindingRow<'_>) -> String {
 fn advice(kind: &str) -> &'static str {
     match kind {
         "end_before_start" => "a clock was set back while they lasted, or their SDK reads two clocks",
-        "starts_before_parent" => "those left are no matter of one clock: look for wrong readings and wrong parents",
-        "ends_after_parent" => "those left have callers that did not wait, or ends that are stamped after the answer",
+        "starts_before_parent" => "what is left is no matter of one clock: look for wrong readings and wrong parents",
+        "ends_after_parent" => "what is left has callers that did not wait, or stamps its end after the answer",
         "not_comparable" => "trace one request with client and server spans through both clocks",
         "negative_cycle" => "wrong readings, or two clocks under one key: these calls bound nothing",
         "implausible_time" => "look at what stamps them; times within a day of 1970 are never moved",

@@ -122,14 +122,13 @@ fn headline(report: &Report, well: usize) -> String {
             Span(worst_ns.unsigned_abs())
         ));
     }
-    let is_harmless = |kind: &str| matches!(kind, "duplicate" | "missing_parent");
-    let is_told = |kind: &str| matches!(kind, "starts_before_parent" | "ends_after_parent");
-    let other: u64 = report
-        .findings
-        .iter()
-        .filter(|row| !is_harmless(&row.kind) && !(is_told(&row.kind) && !besides.is_empty()))
-        .map(|row| row.count)
-        .sum();
+    // What is out of order is told already.
+    let is_told = |kind: &str| match kind {
+        "duplicate" | "missing_parent" => true,
+        "starts_before_parent" | "ends_after_parent" => !besides.is_empty(),
+        _ => false,
+    };
+    let other: u64 = report.findings.iter().filter(|row| !is_told(&row.kind)).map(|row| row.count).sum();
     if other > 0 {
         besides.push(format!("{} {} below", count(other), plural(other as usize, "finding")));
     }
@@ -229,11 +228,11 @@ fn steps(text: &mut String, steps: &[StepRow]) {
     }
 }
 
-/// A time of the dump to the second, UTC.
+/// A time of the dump to the millisecond, UTC.
 fn utc(nanos: i64) -> String {
     let (seconds, beyond) = (nanos.div_euclid(1_000_000_000), nanos.rem_euclid(1_000_000_000));
     chrono::DateTime::from_timestamp(seconds, beyond as u32)
-        .map_or_else(|| format!("{nanos} ns"), |time| time.format("%Y-%m-%d %H:%M:%S%.3f").to_string())
+        .map_or_else(|| format!("{nanos} ns"), |time| time.format("%Y-%m-%dT%H:%M:%S%.3fZ").to_string())
 }
 
 fn numbers(text: &mut String, summary: &Summary) {
@@ -262,16 +261,16 @@ fn numbers(text: &mut String, summary: &Summary) {
 }
 
 fn findings(text: &mut String, findings: &[KindRow]) {
-    for (index, KindRow { kind, count: number, left, example, advice }) in findings.iter().enumerate() {
+    for (index, KindRow { kind, count: number, left: still, example, advice }) in findings.iter().enumerate() {
         let head = if index == 0 { "findings" } else { "" };
         let example = if example.is_empty() { String::new() } else { format!(": {example}") };
-        let left = match *left {
+        let left = match *still {
             left if left == *number => String::new(),
             0 => ", none as written".to_owned(),
             left => format!(", {} as written", count(left)),
         };
         let _ = writeln!(text, "{head:<12}{} {kind}{left}{example}", count(*number));
-        if !advice.is_empty() {
+        if !advice.is_empty() && *still > 0 {
             let _ = writeln!(text, "{:<12}  {advice}", "");
         }
     }
