@@ -103,14 +103,14 @@ pub struct PutBack {
     pub pairs: usize,
     pub before: Sum,
     pub after: Sum,
-    /// The pairs that speak most against the move, at most [`NAMED`].
+    /// The pairs that speak most against the move, ten at the most.
     pub worst: Vec<Judged>,
     /// It is put back with all of its group, which as a whole would be worse.
     pub with_group: bool,
 }
 
 /// Pairs named for one unit, at the most.
-pub const NAMED: usize = 10;
+const NAMED: usize = 10;
 
 /// The units to put back, in order: while any is worse than it was found, all others moved, the one whose early sum grew
 /// most; then, where all that pairs connect is worse as a whole, all of that. Empty where nothing needs to be.
