@@ -9,6 +9,7 @@
 
 #![cfg_attr(not(test), warn(clippy::disallowed_methods, clippy::disallowed_types))]
 
+pub mod apply;
 pub mod cli;
 pub mod clock;
 pub mod correct;

@@ -5,10 +5,14 @@
 //! are shifted, or both. What was out of order as recorded and as written is counted from the traces table
 //! (`score::order`), not by the program. Of the undamaged twins, hardly a segment may be put back.
 
+mod common;
+
+use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 use std::path::Path;
 use std::process::ExitCode;
 
+use arrow::array::RecordBatch;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::trace::v1::{Span, TracesData};
 use prost::Message;
@@ -18,6 +22,8 @@ use rayon::iter::{IntoParallelIterator, ParallelIterator};
 use unskew::score::{self, CausalOrder, Gauge};
 use unskew::settings::{Annotate, Fix, Write};
 use unskew::simulate::{self, Scenario, Simulated};
+
+use common::{batches, fix, ints, prefixed, records, settings, texts};
 
 /// Of the segments that are moved in undamaged fleets, those that may be put back.
 const PUT_BACK: f64 = 1.0 / 200.0;
@@ -140,16 +146,6 @@ fn spans(records: &mut [TracesData]) -> impl Iterator<Item = &mut Span> {
     resources.flat_map(|of| &mut of.scope_spans).flat_map(|scope| &mut scope.spans)
 }
 
-fn records(mut file: &[u8]) -> Vec<TracesData> {
-    let mut records = Vec::new();
-    while let Some((length, rest)) = file.split_first_chunk::<4>() {
-        let (record, rest) = rest.split_at(u32::from_be_bytes(*length) as usize);
-        records.push(TracesData::decode(record).unwrap());
-        file = rest;
-    }
-    records
-}
-
 struct Corrected {
     order: CausalOrder,
     moved: u64,
@@ -163,35 +159,25 @@ struct Corrected {
 
 fn correct(records: &[TracesData], simulated: &Simulated, reference: Option<String>, folder: &Path) -> Corrected {
     let path = |name: &str| folder.join(name);
-    let framed = records
-        .iter()
-        .map(Message::encode_to_vec)
-        .flat_map(|record| [&(record.len() as u32).to_be_bytes()[..], &record].concat());
-    std::fs::write(path("traces.binpb"), framed.collect::<Vec<u8>>()).unwrap();
+    let records: Vec<Vec<u8>> = records.iter().map(Message::encode_to_vec).collect();
+    std::fs::write(path("traces.binpb"), prefixed(&records)).unwrap();
     std::fs::write(path("truth.parquet"), &simulated.truth).unwrap();
-    let settings = Fix {
-        inputs: vec![path("traces.binpb").display().to_string()],
-        out: path("fixed"),
-        write: vec![Write::Parquet],
-        annotate: Annotate::None,
-        reference,
-        clock_keys: Vec::new(),
-        max_correction_ns: None,
-        dry_run: false,
-        enforce_causality: false,
-        exchanges: false,
-        max_record: unskew::io::MAX_RECORD,
-        force: false,
-    };
-    let outcome = unskew::run::fix(&settings, &mut std::io::empty(), |_| {}).unwrap();
+    let plain = settings(&[path("traces.binpb")], &path("fixed"), &[Write::Parquet]);
+    let outcome = fix(&Fix { annotate: Annotate::None, reference, exchanges: false, ..plain });
     let summary = &outcome.report.summary;
     let score = score::score(&path("fixed"), &path("truth.parquet"), Gauge::Median).unwrap();
     let p95_ms = [&score.doing_nothing, &score.corrected].map(|way| way.error.p95_ns / 1e6);
-    let steps: i64 = outcome.report.clocks.iter().filter(|row| row.moved > 0).map(|row| 1 + row.steps).sum();
+    let moved = |batch: &RecordBatch| {
+        let segments = texts(batch, "clock").into_iter().zip(ints(batch, "segment"));
+        let applied = segments.zip(ints(batch, "applied_offset_ns")).filter(|(_, applied_ns)| *applied_ns != 0);
+        applied.map(|(segment, _)| segment).collect::<Vec<_>>()
+    };
+    let offsets = batches(&path("fixed/skew/offsets.parquet"));
+    let segments: BTreeSet<(String, i64)> = offsets.iter().flat_map(moved).collect();
     Corrected {
         order: score::order(&path("fixed")).unwrap(),
         moved: summary.moved,
-        segments: steps as usize,
+        segments: segments.len(),
         put_back: summary.findings.get("not_corrected").copied().unwrap_or(0) as usize,
         why: outcome
             .report
@@ -216,7 +202,8 @@ fn fleet(seed: u64) -> Fleet {
     let mut draw = Draw(Pcg64Mcg::seed_from_u64(seed));
     let scenario = Scenario::parse(&scenario(&mut draw)).unwrap();
     let simulated = simulate::run(&Scenario { seed, ..scenario }).unwrap();
-    let mut records = records(simulated.protobuf.as_ref().unwrap());
+    let decoded = |record: &Vec<u8>| TracesData::decode(&record[..]).unwrap();
+    let mut records: Vec<TracesData> = records(simulated.protobuf.as_ref().unwrap()).iter().map(decoded).collect();
     let reference = draw.chance(0.5).then(|| simulated.summary.reference.clone());
     let run = |records: &[TracesData]| {
         let folder = tempfile::tempdir().unwrap();

@@ -129,18 +129,20 @@ fn shuffled<T: Clone>(items: &[T]) -> Vec<T> {
 #[test]
 fn calls_that_failed_tell_as_much_as_others() {
     let requests = records(&fleet(FLEET).protobuf.unwrap());
-    let failed = |request: &Vec<u8>| {
-        let mut request = TracesData::decode(&request[..]).unwrap();
-        for span in spans(&mut request) {
-            span.status = Some(Status { code: 2, ..Status::default() });
-            span.attributes.retain(|attribute| attribute.key != "http.response.status_code");
-        }
-        request.encode_to_vec()
+    let ended = |code: i32| -> Vec<Vec<u8>> {
+        let ended = |request: &Vec<u8>| {
+            let mut request = TracesData::decode(&request[..]).unwrap();
+            for span in spans(&mut request) {
+                span.status = Some(Status { code, ..Status::default() });
+                span.attributes.retain(|attribute| attribute.key != "http.response.status_code");
+            }
+            request.encode_to_vec()
+        };
+        requests.iter().map(ended).collect()
     };
-    let failed: Vec<Vec<u8>> = requests.iter().map(failed).collect();
     let folder = tempfile::tempdir().unwrap();
     let skew = |name: &str, requests: &[Vec<u8>]| skew(&run_over(folder.path(), name, &[prefixed(requests)], |_| ()));
-    assert!(skew("plain", &requests) == skew("failed", &failed));
+    assert!(skew("plain", &ended(0)) == skew("failed", &ended(2)));
 }
 
 #[test]

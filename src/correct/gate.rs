@@ -35,6 +35,7 @@ pub enum Why {
     Worse(PutBack),
 }
 
+/// A unit that was left as recorded.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Left {
     pub unit: Unit,

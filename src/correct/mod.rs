@@ -179,13 +179,12 @@ fn told(nanos: i64) -> Option<i64> {
     Some(nanos).filter(|nanos| (0..i64::MAX).contains(nanos))
 }
 
-/// The written time of an event, by the side that its span's start is on.
-pub fn event(time: LocalTime, recorded: Recorded, corrected: &Corrected, model: &ClockModel) -> i64 {
+/// The written time of an event, by the segment of its clock that its span's start belongs to.
+pub fn event(time: LocalTime, recorded: Recorded, corrected: &Corrected, segment: Option<&Segment>) -> i64 {
     if time.is_broken() {
         return time.nanos();
     }
-    let moved = corrected.segment.map(|index| &model.segments[index]).filter(|segment| segment.is_moved());
-    match moved {
+    match segment.filter(|segment| segment.is_moved()) {
         Some(segment) => {
             let offset_ns = match recorded.ends {
                 EndHabit::Monotonic => segment.offset_at(recorded.start),
@@ -286,7 +285,7 @@ mod tests {
         assert_eq!((found.start, found.offset_ns, found.correction), (NOON / 2, 0, Correction::NoEvidence));
         let noon = LocalTime::from_nanos(NOON);
         let recorded = Recorded { start: noon, end: noon, ends: EndHabit::Monotonic };
-        assert_eq!(event(early, recorded, &span(recorded, &model, Sides::default()), &model), NOON / 2);
+        assert_eq!(event(early, recorded, &span(recorded, &model, Sides::default()), model.segments.first()), NOON / 2);
     }
 
     #[test]
@@ -296,7 +295,7 @@ mod tests {
         for (ends, expected) in [(EndHabit::Monotonic, 7_998_500_000), (EndHabit::Wall, 7_998_200_000)] {
             let recorded = Recorded { start: at(5_000_000_000), end: at(9_000_000_000), ends };
             let corrected = span(recorded, &model, Sides::default());
-            assert_eq!(event(at(8_000_000_000), recorded, &corrected, &model) - NOON, expected);
+            assert_eq!(event(at(8_000_000_000), recorded, &corrected, model.segments.first()) - NOON, expected);
         }
     }
 }

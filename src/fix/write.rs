@@ -11,12 +11,11 @@ use parquet::arrow::ArrowWriter;
 
 use super::map_in_order;
 use super::read::FileRead;
+use crate::apply::{self, Placement};
 use crate::clock::{ClockMap, LocalTime};
 use crate::correct::{self, Corrected, EndHabit, Recorded};
 use crate::io::{AtomicFile, Compression, Framing, Input, Layout, RecordWriter, Records};
-use crate::otlp::{
-    self, Counted, Encoding, EventEdit, EventView, Payload, RecordView, SpanEdit, SpanSite, SpanView, TimeField,
-};
+use crate::otlp::{self, Counted, Encoding, EventView, Payload, RecordView, SpanEdit, SpanView, TimeField};
 use crate::pair::{Paired, Standing};
 use crate::report::{self, Metadata, Row, Rows};
 use crate::span::Marks;
@@ -269,62 +268,24 @@ fn recorded(span: &Paired, known: Written<'_>) -> Recorded {
     Recorded { start: span.head.start, end: span.head.end, ends: known.habits[span.resource as usize] }
 }
 
-/// What to change in a record: only spans whose times change.
+/// What to change in a record, of whose spans the first has the ordinal `first`.
 fn edits(payload: &Payload<'_>, first: usize, known: Written<'_>, annotate: bool) -> Vec<SpanEdit> {
-    let mut edits = Vec::with_capacity(payload.spans.len());
-    for (index, site) in payload.spans.iter().enumerate() {
-        let (span, corrected) = (&known.spans[first + index], &known.corrected[first + index]);
-        let (start, end) = (span.head.start.nanos(), span.head.end.nanos());
-        let changed = |from: i64, to: i64| (from != to).then_some(to as u64);
-        if known.marked[first + index] {
-            continue;
+    let edit = |index: usize| {
+        let ordinal = first + index;
+        // What an earlier run moved passes as it is.
+        if known.marked[ordinal] {
+            return None;
         }
-        let events = event_edits(payload, site, span, corrected, known, annotate);
-        if corrected.start == start && corrected.end == end && events.is_empty() {
-            continue;
-        }
-        let kept = |recorded: i64, written: i64| (recorded - written != corrected.offset_ns).then_some(recorded);
-        let marks = annotate.then(|| Marks {
-            clock: known.names[span.clock.0 as usize].clone(),
-            offset_ns: corrected.offset_ns,
-            nudge_ns: Some(corrected.nudge_ns).filter(|nanos| *nanos != 0),
-            uncertainty_ns: corrected.uncertainty_ns,
-            correction: corrected.correction.name().into(),
-            original_start_unix_nano: kept(start, corrected.start),
-            original_end_unix_nano: kept(end, corrected.end),
-        });
-        edits.push(SpanEdit {
-            span: index as u32,
-            start: changed(start, corrected.start),
-            end: changed(end, corrected.end),
-            events,
-            marks,
-        });
-    }
-    edits
-}
-
-/// Events move with their span; one that does not, or not by as much, says in a mark where it was.
-fn event_edits(
-    payload: &Payload<'_>,
-    site: &SpanSite,
-    span: &Paired,
-    corrected: &Corrected,
-    known: Written<'_>,
-    annotate: bool,
-) -> Vec<EventEdit> {
-    let (recorded, model) = (recorded(span, known), known.map.model(span.clock));
-    let edit = |event: u32| {
-        // No time at all is read as zero, and is never moved: nothing to tell.
-        let time = payload.events[event as usize].time.as_ref()?.unix_nano;
-        let local = LocalTime::from_unix_nano(time);
-        let written = correct::event(local, recorded, corrected, model);
-        let time = (local.nanos() != written).then_some(written as u64);
-        let is_derived = !annotate || local.nanos() - written == corrected.offset_ns;
-        let original_unix_nano = (!is_derived).then_some(local.nanos());
-        (time.is_some() || !is_derived).then_some(EventEdit { event, time, original_unix_nano })
+        let (span, placed) = (&known.spans[ordinal], &known.corrected[ordinal]);
+        let placement = Placement {
+            recorded: recorded(span, known),
+            placed: *placed,
+            clock: &known.names[span.clock.0 as usize],
+            segment: placed.segment.map(|number| &known.map.model(span.clock).segments[number]),
+        };
+        apply::edit(payload, index as u32, &placement, annotate)
     };
-    (site.events.start..site.events.end).filter_map(edit).collect()
+    (0..payload.spans.len()).filter_map(edit).collect()
 }
 
 /// The rows of a record's spans, the first of which has the ordinal `first`. A copy of one that has its row already
@@ -336,7 +297,8 @@ fn rows(record: &RecordView<'_>, first: usize, known: Written<'_>) -> Result<Vec
         if span.standing == Standing::Duplicate {
             continue;
         }
-        let (recorded, model) = (recorded(span, known), known.map.model(span.clock));
+        let recorded = recorded(span, known);
+        let segment = corrected.segment.map(|number| &known.map.model(span.clock).segments[number]);
         let marks = record.marks(site);
         let mut row = Row {
             clock: &known.names[span.clock.0 as usize],
@@ -356,7 +318,7 @@ fn rows(record: &RecordView<'_>, first: usize, known: Written<'_>) -> Result<Vec
             let time = LocalTime::from_unix_nano(event.unix_nano.unwrap_or_default());
             match &marks {
                 Some(marks) => (time.nanos(), original_event(record, event, time, marks).nanos()),
-                None => (correct::event(time, recorded, corrected, model), time.nanos()),
+                None => (correct::event(time, recorded, corrected, segment), time.nanos()),
             }
         })?;
     }

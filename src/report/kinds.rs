@@ -95,7 +95,7 @@ fn advice(kind: &str) -> &'static str {
         "parent_cycle" => "such spans are compared with nothing: mend what writes their parent ids",
         "shared_key" | "split_clock" => "say with --clock-key which attribute is a clock's own",
         "untrusted_key" => "several machines carry one value: set host.id",
-        "untrusted_source" => "one library stamps its spans by another time source than the rest of its process",
+        "untrusted_source" => "have all libraries of a process stamp spans by one clock, or leave one of them out",
         "coarse_tick" => "such a clock tells no finer than its tick",
         "not_corrected" => "look at the calls that they name: a wrong reading, a second time source or a coarse clock",
         _ => "",
