@@ -174,10 +174,10 @@ pub fn pair(spans: &mut [Paired], links: &[(u32, TraceId, SpanId)], services: &[
     Pairing { classes, edges, parents, copies, oddities }
 }
 
-/// Errors of unknown meaning: by HTTP without a status one may be the answer, or that of a client that gave up and does not say
-/// so, whose end follows no response. It counts as an answer where it took no less than calls between the same two clocks usually do, or where all
-/// of them failed. (Fleets of `given_up`, seeds 1 to 6, against taking all such errors for givings-up: p95 × 1.44 in the
-/// median, × 1.04 with this.)
+/// Errors of unknown meaning: by HTTP without a status one may be the answer, or that of a client that gave up and
+/// does not say so, whose end follows no response. It counts as an answer where it took no less than calls between
+/// the same two clocks usually do, or where all of them failed. (Fleets of `given_up`, seeds 1 to 6, against taking
+/// all such errors for givings-up: p95 × 1.44 in the median, × 1.04 with this.)
 fn doubt_quick_errors(spans: &[Paired], edges: &mut [Edge]) {
     let awaited = |edge: &Edge| edge.kind == EdgeKind::Call && edge.exchange.counts == Use::TwoSided;
     let client = |edge: &Edge| &spans[edge.parent as usize].head;
