@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::clock::{
     ClockId, ClockModel, Disorder, Link, LocalTime, Order, Pair, ROUNDING_NS, Span, Step, StepKind, Times, Use,
 };
-use crate::correct::{Corrected, Correction, Judged, Left, PutBack, Sum, Unit, Why};
+use crate::correct::{Corrected, Correction, Judged, Left, PutBack, Unit, Why};
 use crate::pair::{Edge, EdgeKind, Oddity, Paired, Pairing, Source, Standing};
 use crate::span::{SpanHead, SpanKind};
 
@@ -302,8 +302,9 @@ pub fn of_left(shown: &Shown<'_>, left: &[Left], models: &[ClockModel]) -> Vec<F
                 ),
             ),
             Why::Worse(put_back) => {
-                let early = |sum: &Sum| i64::try_from(sum.early_ns).unwrap_or(i64::MAX);
-                (Some(early(&put_back.before)), Some(early(&put_back.after)), worse(shown, &what, put_back))
+                // As it stays where it was.
+                let early_ns = Some(i64::try_from(put_back.before.early_ns).unwrap_or(i64::MAX));
+                (early_ns, early_ns, worse(shown, &what, put_back))
             }
         };
         Finding {
@@ -391,7 +392,6 @@ pub fn of_contradictions<'a>(
             parent: Some(parent.head.span.0),
             parent_clock: Some(parent.clock),
             before_ns: Some(missing),
-            after_ns: Some(0),
             action: "not used for bounds",
             reason: format!(
                 "no offsets make it true together with {names}: two clocks under one key, a step that was not found, or \

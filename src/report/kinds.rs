@@ -59,7 +59,8 @@ pub fn by_kind<'a>(findings: impl Iterator<Item = FindingRow<'a>>) -> Vec<KindRo
 fn example(worst: &FindingRow<'_>) -> String {
     let length = |nanos: i64| Span(nanos.unsigned_abs());
     let mut text = match (worst.before_ns, worst.after_ns) {
-        (Some(before @ 1..), Some(0)) => format!("up to {} as recorded", length(before)),
+        _ if worst.span.is_none() => String::new(),
+        (Some(before @ 1..), Some(0) | None) => format!("up to {} as recorded", length(before)),
         (_, Some(after @ 1..)) => format!("up to {}", length(after)),
         _ => String::new(),
     };
@@ -126,6 +127,13 @@ mod tests {
         assert_eq!(told, [("ends_after_parent", 3, 2, "up to 7.6 µs, span 2, trace 7, on pay-1")]);
         let mended = by_kind([late("1", 9_000_000, 0)].into_iter());
         assert_eq!(mended[0].example, "up to 9 ms as recorded, span 1, trace 7, on pay-1");
+    }
+
+    #[test]
+    fn what_no_correction_is_asked_to_mend_is_left() {
+        let cycle = FindingRow { kind: "negative_cycle", after_ns: None, ..late("1", 9_000_000, 0) };
+        let rows = by_kind([cycle].into_iter());
+        assert_eq!((rows[0].left, rows[0].example.starts_with("up to 9 ms as recorded, span 1")), (1, true));
     }
 
     #[test]
