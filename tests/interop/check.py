@@ -30,7 +30,7 @@ TABLES = {
         exchanges int, neighbours int, spans int, moved int, verdict text, advice text""",
     "skew/offsets.parquet": """
         clock text, segment int, time_unix_nano int, local_unix_nano int, time time, offset_ns int?,
-        uncertainty_ns int?, lower_ns int?, upper_ns int?, frequency_ppm double?, exchanges int?""",
+        applied_offset_ns int, uncertainty_ns int?, lower_ns int?, upper_ns int?, frequency_ppm double?, exchanges int?""",
     "skew/links.parquet": """
         client_clock text, server_clock text, call_class text, client_service text, server_service text,
         exchanges int, one_way int, early_ends int, set_aside int, min_round_trip_ns int?, p50_round_trip_ns int?,
