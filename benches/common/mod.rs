@@ -6,7 +6,9 @@ pub mod shape;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value::Value};
 use opentelemetry_proto::tonic::trace::v1::TracesData;
 use prost::Message;
-use unskew::clock::{ClockId, ClockMap, ClockModel, ClockState, Knot, LocalTime, ReferenceTime, Segment, Treatment};
+use unskew::clock::{
+    ClockId, ClockMap, ClockModel, ClockState, Knot, LocalTime, Onward, ReferenceTime, Segment, Treatment,
+};
 use unskew::correct::{self, Corrected, EndHabit, Recorded};
 use unskew::dump::Dump;
 use unskew::fix::Written;
@@ -189,6 +191,7 @@ fn model() -> ClockModel {
         until: ReferenceTime::MAX,
         knots,
         treatment: Treatment::Moved,
+        onward: Onward::default(),
     };
     ClockModel {
         state: ClockState::Corrected,

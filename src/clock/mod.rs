@@ -5,12 +5,14 @@
 
 mod exchange;
 mod model;
+mod onward;
 mod order;
 mod quantity;
 mod time;
 
 pub use exchange::{CallClass, ClockId, Exchange, Link, Use, WITHOUT_CLIENT};
 pub use model::{Bound, Clock, ClockMap, ClockModel, ClockState, Knot, Segment, Step, StepKind, Treatment};
+pub use onward::Onward;
 pub use order::{Disorder, Order, Pair, ROUNDING_NS, Times};
 pub(crate) use quantity::Span;
 pub use quantity::{ErrorBound, FrequencyError, Offset};

@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use super::{ClockId, LocalTime, ReferenceTime};
+use super::{ClockId, LocalTime, Onward, ReferenceTime};
 
 /// Who a clock is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -35,6 +35,13 @@ pub struct Knot {
     pub exchanges: u32,
 }
 
+impl Knot {
+    /// When it is by the reference, ns.
+    pub(super) fn reference_ns(&self) -> i64 {
+        self.local.nanos().saturating_sub(self.offset_ns)
+    }
+}
+
 /// What holds of a clock's offset at one instant of its own time where no estimate can be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bound {
@@ -53,6 +60,8 @@ pub struct Segment {
     /// At least one; in order of local time.
     pub knots: Vec<Knot>,
     pub treatment: Treatment,
+    /// How it goes on behind its last knot.
+    pub onward: Onward,
 }
 
 /// What is done with a segment, whole.
@@ -84,9 +93,9 @@ impl Segment {
         self.knots.windows(2).map(|pair| slope(pair).abs()).fold(0.0, f64::max)
     }
 
-    /// The estimated offset at a local time, applied or not, in ns. Beyond the knots the nearest one holds.
+    /// The estimated offset at a local time, applied or not, in ns. Before the knots the first one holds.
     pub fn offset_at(&self, local: LocalTime) -> i64 {
-        self.interpolate(local, |knot| knot.offset_ns)
+        self.interpolate(local, |knot| knot.offset_ns).saturating_add(self.onward.offset_ns(self.behind(local)))
     }
 
     /// The offset to take off at a local time, in ns: 0 where the segment is left whole.
@@ -96,7 +105,12 @@ impl Segment {
 
     /// Half-width of the estimate's 95 % interval at a local time, in ns.
     pub fn uncertainty_at(&self, local: LocalTime) -> i64 {
-        self.interpolate(local, |knot| knot.uncertainty_ns)
+        self.interpolate(local, |knot| knot.uncertainty_ns).saturating_add(self.onward.growth_ns(self.behind(local)))
+    }
+
+    /// By how much a local time is behind the last knot, ns; 0 where it is not.
+    fn behind(&self, local: LocalTime) -> i64 {
+        self.knots.last().map_or(0, |last| local.nanos().saturating_sub(last.local.nanos()).max(0))
     }
 
     fn interpolate(&self, local: LocalTime, value: impl Fn(&Knot) -> i64) -> i64 {

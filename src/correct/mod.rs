@@ -202,7 +202,7 @@ pub fn event(time: LocalTime, recorded: Recorded, corrected: &Corrected, segment
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::{Knot, ReferenceTime, Segment, Treatment};
+    use crate::clock::{Knot, Onward, ReferenceTime, Segment, Treatment};
 
     const NOON: i64 = 1_700_000_000_000_000_000;
 
@@ -219,7 +219,7 @@ mod tests {
         let knots = vec![knot(0, 1_000_000), knot(10_000_000_000, 2_000_000)];
         let (from, until) = (ReferenceTime::from_nanos(i64::MIN), ReferenceTime::MAX);
         let treatment = if moved { Treatment::Moved } else { Treatment::LeftAlone };
-        let segments = vec![Segment { from, until, knots, treatment }];
+        let segments = vec![Segment { from, until, knots, treatment, onward: Onward::default() }];
         ClockModel { state, group: 0, segments, steps: Vec::new(), bounds: Vec::new(), exchanges: 1, neighbours: 1 }
     }
 

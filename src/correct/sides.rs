@@ -326,7 +326,7 @@ fn out(inner: Times, outer: Times) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::{ClockState, ReferenceTime, Treatment};
+    use crate::clock::{ClockState, Onward, ReferenceTime, Treatment};
 
     const SECOND: i64 = 1_000_000_000;
 
@@ -343,7 +343,13 @@ mod tests {
                 upper_ns: None,
                 exchanges: 0,
             };
-            Segment { from, until, knots: vec![knot(first), knot(last)], treatment: Treatment::Moved }
+            Segment {
+                from,
+                until,
+                knots: vec![knot(first), knot(last)],
+                treatment: Treatment::Moved,
+                onward: Onward::default(),
+            }
         };
         let segments = vec![
             segment(ReferenceTime::from_nanos(i64::MIN), at(step), *seen.start(), step, 0),

@@ -12,7 +12,7 @@ use super::frame::Frame;
 use super::paths::Contradiction;
 use super::table::{OF_95, Part, Table};
 use crate::clock::{
-    ClockId, ClockMap, ClockModel, ClockState, Knot, Link, LocalTime, ReferenceTime, Segment, Treatment,
+    ClockId, ClockMap, ClockModel, ClockState, Knot, Link, LocalTime, Onward, ReferenceTime, Segment, Treatment,
 };
 
 /// What the evidence says of every clock and link.
@@ -260,6 +260,7 @@ fn zero(fit: &Fit) -> Segment {
         until: ReferenceTime::MAX,
         knots: vec![knot],
         treatment: Treatment::LeftAlone,
+        onward: Onward::default(),
     }
 }
 

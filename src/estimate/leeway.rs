@@ -77,7 +77,7 @@ impl Leeway {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::{Knot, LocalTime, ReferenceTime, Treatment};
+    use crate::clock::{Knot, LocalTime, Onward, ReferenceTime, Treatment};
 
     const S: i64 = 1_000_000_000;
 
@@ -96,6 +96,7 @@ mod tests {
             until: ReferenceTime::MAX,
             knots: (0..).zip(offsets_us).map(knot).collect(),
             treatment: Treatment::Moved,
+            onward: Onward::default(),
         }
     }
 

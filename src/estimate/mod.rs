@@ -41,7 +41,7 @@ pub use decide::{Estimate, LinkEstimate};
 pub use evidence::{Evidence, Reading, RolledUp, Side, Usual};
 pub use paths::Contradiction;
 
-use crate::clock::{ClockId, LocalTime};
+use crate::clock::{ClockId, ClockModel, LocalTime};
 use frame::Frame;
 
 /// What the caller decides.
@@ -76,5 +76,6 @@ pub fn clocks(evidence: &Evidence, spans: &[Option<(LocalTime, LocalTime)>], set
     estimate.contradictions = bounds::bound(evidence, &estimate.unanswered, &mut estimate.map);
     bounds::narrow(&mut estimate.map);
     decide::release(&mut estimate.map, settings.max_correction_ns);
+    estimate.map.models.iter_mut().for_each(ClockModel::go_on);
     estimate
 }

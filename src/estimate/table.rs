@@ -6,7 +6,7 @@ use super::curves::Break;
 use super::fit::Fit;
 use super::levels::{Level, Levels};
 use super::slews::{Slew, slews};
-use crate::clock::{Knot, LocalTime, ReferenceTime, Segment, Step, StepKind, Treatment};
+use crate::clock::{Knot, LocalTime, Onward, ReferenceTime, Segment, Step, StepKind, Treatment};
 
 /// Of a normal distribution, 95 % lie within this many deviations.
 pub(super) const OF_95: f64 = 1.96;
@@ -205,6 +205,7 @@ impl Table {
             until: begins(index + 1).unwrap_or(ReferenceTime::MAX),
             knots: knots(&part.points, exchanges),
             treatment: Treatment::LeftAlone,
+            onward: Onward::default(),
         };
         parts.iter().enumerate().map(segment).collect()
     }

@@ -1,7 +1,9 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::clock::{CallClass, ClockState, Exchange, Knot, ReferenceTime, Segment, Step, StepKind, Treatment, Use};
+use crate::clock::{
+    CallClass, ClockState, Exchange, Knot, Onward, ReferenceTime, Segment, Step, StepKind, Treatment, Use,
+};
 
 const US: i64 = 1_000;
 const MS: i64 = 1_000_000;
@@ -67,6 +69,7 @@ fn model(group: u32, knots: &[(i64, i64)]) -> ClockModel {
         until: ReferenceTime::MAX,
         knots: knots.iter().map(knot).collect(),
         treatment: Treatment::Moved,
+        onward: Onward::default(),
     };
     ClockModel {
         state: if knots.is_empty() { ClockState::NoEvidence } else { ClockState::Corrected },
@@ -412,6 +415,7 @@ fn an_interval_is_no_wider_than_its_bounds() {
         until: ReferenceTime::MAX,
         knots: vec![knot(10, Some(-1), Some(12)), knot(100, Some(-20), Some(12)), knot(1_000, Some(-1), None)],
         treatment: Treatment::Moved,
+        onward: Onward::default(),
     };
     map.models[1].segments = vec![segment.clone()];
     map.models[2].segments = vec![segment];
