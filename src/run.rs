@@ -1,7 +1,7 @@
 //! The spine: every stage once, in order.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
@@ -12,6 +12,7 @@ use crate::estimate::{self, Estimate, Evidence, Standing};
 use crate::fix::{self, FileRead, Outputs, Placed, Reading, Written};
 use crate::identity::{self, Call, Identity, Shared};
 use crate::io::{self, Input};
+use crate::models::{self, Models};
 use crate::pair::{self, Edge, Paired, Pairing};
 use crate::report::{
     self, ByTrace, ClockRow, FileSummary, Finding, Metadata, OnKey, Report, Shown, Skew, Summary, Tally, Undecided,
@@ -59,6 +60,22 @@ pub fn fix(settings: &Fix, stdin: &mut dyn std::io::Read, mut progress: impl FnM
     let outcome = known.write_report(settings, stage.path(), &metadata, problems)?;
     stage.commit()?;
     Ok(outcome)
+}
+
+/// The models of a run, from its folder or from a file of their message: the bytes and what they say.
+///
+/// # Errors
+/// Where there are none, or none that this program understands; the text names the file.
+pub fn models(from: &Path) -> Result<(Vec<u8>, Models)> {
+    let file = models_file(from);
+    let bytes = io::read(&file)?;
+    let models = models::decode(&bytes).with_context(|| file.display().to_string())?;
+    Ok((bytes, models))
+}
+
+/// The file of the models of a run, or the file itself.
+pub fn models_file(from: &Path) -> PathBuf {
+    io::within(from, models::FILE)
 }
 
 /// What can be refused before anything is read.
@@ -337,6 +354,7 @@ impl Known {
         for (name, bytes) in report::tables(&skew, &rows, metadata)? {
             io::atomic_write(&folder.join(name), &bytes)?;
         }
+        io::atomic_write(&out.join(models::FILE), &models::encode(&self.models()))?;
         if settings.exchanges {
             self.write_exchanges(&folder, &skew, metadata)?;
         }
@@ -346,6 +364,13 @@ impl Known {
         io::atomic_write(&out.join("summary.json"), (json + "\n").as_bytes())?;
         let (steps, findings) = (report::step_rows(&skew), report::kind_rows(&skew));
         Ok(Outcome { report: Report { clocks: rows, steps, findings, summary }, failed })
+    }
+
+    /// What others need to correct by these clocks.
+    fn models(&self) -> Models {
+        let map = &self.estimate.map;
+        let clocks = self.identity.clocks.iter().cloned().zip(map.models.iter().cloned()).collect();
+        Models { reference: self.name(map.reference), clocks, finder: self.identity.finder.clone() }
     }
 
     /// The clock that all others of the largest group are measured from.
@@ -375,7 +400,7 @@ impl Known {
     }
 
     fn untrusted(&self) -> impl Iterator<Item = Finding> + '_ {
-        self.identity.untrusted.iter().map(|(attribute, value, reason)| Finding {
+        self.identity.finder.untrusted.iter().map(|((attribute, value), reason)| Finding {
             kind: "untrusted_key",
             action: "not used as a key",
             reason: format!("{attribute} {value}: {reason}"),

@@ -9,12 +9,14 @@
 mod alike;
 mod apart;
 mod doctor;
+mod find;
 mod mixed;
 mod sights;
 
 pub use alike::{Alike, alike};
 pub use apart::Distance;
 pub use doctor::{Remedy, Shared, examine, treat};
+pub use find::{Finder, Place};
 pub use mixed::Mixed;
 pub use sights::Call;
 
@@ -33,27 +35,27 @@ pub struct Identity {
     pub clocks: Vec<Clock>,
     /// Per resource, its clock; one that has a clock per trace stands for all of these.
     pub of_resource: Vec<ClockId>,
-    /// Values that were no keys, each with the reason: `(attribute, value, reason)`.
-    pub untrusted: Vec<(String, String, String)>,
+    /// How others find their clock among these.
+    pub finder: Finder,
     /// Every identity attribute's value, with the clocks that carry it; what `--reference` may name.
     pub values: BTreeMap<String, BTreeSet<ClockId>>,
 }
 
 /// How a clock's key is chosen: rules in order of preference, each a list of attributes that must all be there.
-struct Rule {
-    name: &'static str,
-    attributes: &'static [&'static str],
+pub(crate) struct Rule {
+    pub(crate) name: &'static str,
+    pub(crate) attributes: &'static [&'static str],
     /// Attributes that set the scope of the value where they are there.
-    scope: &'static [&'static str],
+    pub(crate) scope: &'static [&'static str],
     /// Two resources with this value are on one machine.
-    merges: bool,
+    pub(crate) merges: bool,
 }
 
 const fn rule(name: &'static str, attributes: &'static [&'static str], scope: &'static [&'static str]) -> Rule {
     Rule { name, attributes, scope, merges: false }
 }
 
-const RULES: [Rule; 15] = [
+pub(crate) const RULES: [Rule; 15] = [
     Rule { merges: true, ..rule("k8s.node.uid", &["k8s.node.uid"], &[]) },
     Rule { merges: true, ..rule("k8s.node.name", &["k8s.node.name"], &["k8s.cluster.uid", "k8s.cluster.name"]) },
     Rule { merges: true, ..rule("host.id", &["host.id"], &["cloud.provider", "cloud.account.id"]) },
@@ -134,7 +136,7 @@ pub struct Part {
 /// `parts` are known by something else than the rules say.
 fn identified(resources: &[Attributes], keys: &[String], parts: &BTreeMap<u32, Part>) -> Identity {
     let untrusted = contradictions(resources);
-    let tokens: Vec<Vec<(String, String, bool)>> = (0u32..)
+    let tokens: Vec<Vec<Token>> = (0u32..)
         .zip(resources)
         .map(|(resource, attributes)| match parts.get(&resource) {
             Some(part) => vec![(part.rule.clone(), part.key.clone(), true)],
@@ -152,12 +154,10 @@ fn identified(resources: &[Attributes], keys: &[String], parts: &BTreeMap<u32, P
         at
     }
     for (resource, tokens) in tokens.iter().enumerate() {
-        for (index, (name, value, merges)) in tokens.iter().enumerate() {
-            if *merges || index == 0 {
-                let other = *holder.entry((name, value)).or_insert(resource);
-                let (left, right) = (root(&parent, other), root(&parent, resource));
-                parent[left.max(right)] = left.min(right);
-            }
+        for (_, (name, value, _)) in tokens.iter().enumerate().filter(participates) {
+            let other = *holder.entry((name, value)).or_insert(resource);
+            let (left, right) = (root(&parent, other), root(&parent, resource));
+            parent[left.max(right)] = left.min(right);
         }
     }
     let rank = |name: &str| RULES.iter().position(|rule| rule.name == name).map_or(0, |place| place + 1);
@@ -173,7 +173,7 @@ fn identified(resources: &[Attributes], keys: &[String], parts: &BTreeMap<u32, P
     for resource in 0..resources.len() {
         let (rule, key) = match best.get(&root(&parent, resource)) {
             Some((_, rule, key)) => ((*rule).to_owned(), (*key).to_owned()),
-            None => ("none".to_owned(), String::new()),
+            None => (NO_RULE.to_owned(), String::new()),
         };
         clocks.entry((key, rule)).or_default().push(resource);
     }
@@ -194,7 +194,7 @@ fn identified(resources: &[Attributes], keys: &[String], parts: &BTreeMap<u32, P
             }
         }
         identity.values.entry(key.clone()).or_default().insert(id);
-        let untrusted = matches!(rule.as_str(), "service.name" | "none" | PER_TRACE);
+        let untrusted = matches!(rule.as_str(), "service.name" | NO_RULE | PER_TRACE);
         let nodes = collect("k8s.node.name");
         let hosts = collect("host.name");
         let part = members.first().and_then(|member| parts.get(&(*member as u32)));
@@ -211,10 +211,12 @@ fn identified(resources: &[Attributes], keys: &[String], parts: &BTreeMap<u32, P
     for (index, clock) in identity.clocks.iter().enumerate() {
         identity.values.entry(clock.name.clone()).or_default().insert(ClockId(index as u32));
     }
-    identity.untrusted =
-        untrusted.into_iter().map(|((attribute, value), reason)| (attribute.to_owned(), value, reason)).collect();
+    identity.finder = Finder::of((resources, &identity.of_resource), keys, parts, untrusted);
     identity
 }
+
+/// The rule's name where no rule applies.
+const NO_RULE: &str = "none";
 
 /// The rule's name where each trace has a clock of its own.
 pub const PER_TRACE: &str = "per trace";
@@ -232,12 +234,30 @@ fn name_apart(clocks: &mut [Clock]) {
     }
 }
 
-/// What a resource may be known by, best first: `(rule, value, merges)`.
-fn tokens(
-    attributes: &Attributes,
-    keys: &[String],
-    untrusted: &BTreeMap<(&'static str, String), String>,
-) -> Vec<(String, String, bool)> {
+/// What a resource may be known by: `(rule, value, merges)`.
+type Token = (String, String, bool);
+
+/// Whether a token says whose clock it is: the best does, and those that merge.
+fn participates((index, (_, _, merges)): &(usize, &Token)) -> bool {
+    *merges || *index == 0
+}
+
+/// The tokens that say whose clock it is, `(rule, value)`; of a resource without any, that it has none.
+fn participating(tokens: Vec<Token>) -> Vec<(String, String)> {
+    let mut said: Vec<(String, String)> = tokens
+        .iter()
+        .enumerate()
+        .filter(participates)
+        .map(|(_, (rule, value, _))| (rule.clone(), value.clone()))
+        .collect();
+    if said.is_empty() {
+        said.push((NO_RULE.to_owned(), String::new()));
+    }
+    said
+}
+
+/// What a resource may be known by, best first.
+fn tokens(attributes: &Attributes, keys: &[String], untrusted: &BTreeMap<(String, String), String>) -> Vec<Token> {
     if let Some((key, value)) = keys.iter().find_map(|key| Some((key, chosen(attributes, key)?))) {
         return vec![(key.clone(), value, true)];
     }
@@ -255,7 +275,7 @@ fn tokens(
             |value: &str| ["/instances/", "virtualMachines", ":instance/"].iter().any(|part| value.contains(part));
         if values.iter().any(|value| is_junk(value))
             || (rule.name == "cloud.resource_id" && !values.iter().all(|value| is_vm(value)))
-            || untrusted.contains_key(&(rule.name, values.join("/")))
+            || untrusted.contains_key(&(rule.name.to_owned(), values.join("/")))
         {
             continue;
         }
@@ -287,30 +307,34 @@ fn chosen(attributes: &Attributes, key: &str) -> Option<String> {
     Some(value)
 }
 
-fn contradictions(resources: &[Attributes]) -> BTreeMap<(&'static str, String), String> {
-    let mut found = BTreeMap::new();
-    for (attribute, witnesses) in WITNESSES {
-        let mut seen: BTreeMap<&str, BTreeMap<&str, BTreeSet<&str>>> = BTreeMap::new();
-        for resource in resources.iter().filter(|resource| !is_browser(resource)) {
-            let Some(value) = get(resource, attribute) else { continue };
-            let by_witness = seen.entry(value).or_default();
-            for witness in witnesses {
-                by_witness.entry(witness).or_default().extend(get(resource, witness));
-            }
-            // Pods of one node share its host id rightly; without a node, two pods may be anywhere.
-            if get(resource, "k8s.node.name").is_none() {
-                by_witness.entry("k8s.pod.uid").or_default().extend(get(resource, "k8s.pod.uid"));
-            }
-        }
-        for (value, by_witness) in seen {
-            if let Some((witness, values)) = by_witness.iter().find(|(_, values)| values.len() > 1) {
-                let some: Vec<&str> = values.iter().take(3).copied().collect();
-                let reason = format!("{} values of {witness} carry it ({})", values.len(), some.join(", "));
-                found.insert((attribute, value.to_owned()), reason);
-            }
+/// What a machine's values came with: `(attribute, value, witness, its value)`.
+fn witnesses(resource: &Attributes) -> impl Iterator<Item = (&'static str, &str, &'static str, &str)> {
+    // Pods of one node share its host id rightly; without a node, two pods may be anywhere.
+    let pod = get(resource, "k8s.node.name").is_none().then_some("k8s.pod.uid");
+    WITNESSES.into_iter().flat_map(move |(attribute, witnesses)| {
+        let value = get(resource, attribute);
+        let seen = move |witness| Some((attribute, value?, witness, get(resource, witness)?));
+        witnesses.iter().copied().chain(pod).filter_map(seen)
+    })
+}
+
+/// Values that two machines carry, and how that is known.
+fn contradictions(resources: &[Attributes]) -> BTreeMap<(String, String), String> {
+    let mut seen: BTreeMap<(&str, &str), BTreeMap<&str, BTreeSet<&str>>> = BTreeMap::new();
+    for resource in resources.iter().filter(|resource| !is_browser(resource)) {
+        for (attribute, value, witness, with) in witnesses(resource) {
+            seen.entry((attribute, value)).or_default().entry(witness).or_default().insert(with);
         }
     }
-    found
+    let reason = |by_witness: &BTreeMap<&str, BTreeSet<&str>>| {
+        let (witness, values) = by_witness.iter().find(|(_, values)| values.len() > 1)?;
+        let some: Vec<&str> = values.iter().take(3).copied().collect();
+        Some(format!("{} values of {witness} carry it ({})", values.len(), some.join(", ")))
+    };
+    let untrusted = |((attribute, value), by_witness): ((&str, &str), BTreeMap<_, _>)| {
+        Some(((attribute.to_owned(), value.to_owned()), reason(&by_witness)?))
+    };
+    seen.into_iter().filter_map(untrusted).collect()
 }
 
 /// The name of a trace's own clock.
