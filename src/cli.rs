@@ -29,6 +29,7 @@ struct Cli {
 enum Command {
     Fix(FixArgs),
     Report(ReportArgs),
+    Models(ModelsArgs),
     Simulate(SimulateArgs),
     Score(ScoreArgs),
 }
@@ -96,6 +97,15 @@ struct ReportArgs {
     json: bool,
 }
 
+/// The clocks of a run as one message, for whoever corrects by them: a stage, or another program.
+///
+/// The message is unskew.v1.Models of proto/unskew/v1/models.proto; its bytes go to standard output.
+#[derive(Args)]
+struct ModelsArgs {
+    /// The output folder of `fix`, or a file of such a message
+    from: PathBuf,
+}
+
 /// Make traces with known wrong clocks, and their truth.
 #[derive(Args)]
 struct SimulateArgs {
@@ -137,6 +147,7 @@ pub fn main() -> ExitCode {
     let done = match cli.command {
         Command::Fix(args) => fix(args),
         Command::Report(args) => report_of(&args),
+        Command::Models(args) => models_of(&args),
         Command::Simulate(args) => simulate_to(&args),
         Command::Score(args) => score_of(&args),
     };
@@ -206,6 +217,16 @@ fn report_of(args: &ReportArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+fn models_of(args: &ModelsArgs) -> Result<ExitCode> {
+    let (bytes, _) = run::models(&args.from)?;
+    if std::io::stdout().is_terminal() {
+        let advice = "a message of clock models is not text: send it to a file, `unskew models DIR > FILE`";
+        return Err(Usage(advice.to_owned()).into());
+    }
+    print_bytes(&bytes)?;
+    Ok(ExitCode::SUCCESS)
+}
+
 fn simulate_to(args: &SimulateArgs) -> Result<ExitCode> {
     let made = simulate::write(&args.scenario, &args.out, args.seed)?;
     print(&format!(
@@ -228,7 +249,11 @@ fn score_of(args: &ScoreArgs) -> Result<ExitCode> {
 
 /// A reader that has gone (`| head`) is no error.
 fn print(text: &str) -> Result<()> {
-    match std::io::stdout().write_all(text.as_bytes()) {
+    print_bytes(text.as_bytes())
+}
+
+fn print_bytes(bytes: &[u8]) -> Result<()> {
+    match std::io::stdout().write_all(bytes) {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         other => Ok(other?),
     }

@@ -19,4 +19,4 @@ pub use inputs::{Input, InputProblem, Inputs, UsageError, resolve};
 pub use layout::{Compression, Framing, Layout};
 pub use output::{AtomicFile, RecordWriter, atomic_write};
 pub use records::{MAX_RECORD, ProblemKind, Record, RecordProblem, Records};
-pub use whole::{files_in, read, read_text};
+pub use whole::{files_in, read, read_text, within};

@@ -13,6 +13,11 @@ pub fn read(path: &Path) -> Result<Vec<u8>> {
     fs::read(path).with_context(|| format!("{}: cannot read", path.display()))
 }
 
+/// The file of that name below a folder; what is no folder is the file.
+pub fn within(path: &Path, name: &str) -> PathBuf {
+    if path.is_dir() { path.join(name) } else { path.to_owned() }
+}
+
 /// A file's text.
 ///
 /// # Errors
