@@ -40,8 +40,22 @@ pub fn edit(payload: &Payload<'_>, span: u32, placement: &Placement<'_>, annotat
         correction: placed.correction.name().into(),
         original_start_unix_nano: kept(start, placed.start),
         original_end_unix_nano: kept(end, placed.end),
+        is_estimate: false,
     });
     Some(SpanEdit { span, start: changed(start, placed.start), end: changed(end, placed.end), events, marks })
+}
+
+/// The edit that leaves a span's times as they are and says what would be taken off them.
+pub fn annotation(span: u32, placement: &Placement<'_>) -> SpanEdit {
+    let Placement { placed, clock, .. } = placement;
+    let marks = Marks {
+        clock: Arc::clone(clock),
+        offset_ns: placed.offset_ns,
+        uncertainty_ns: placed.uncertainty_ns,
+        is_estimate: true,
+        ..Marks::default()
+    };
+    SpanEdit { span, marks: Some(marks), ..SpanEdit::default() }
 }
 
 /// Events move with their span; one that does not, or not by as much, says in a mark where it was.

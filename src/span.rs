@@ -192,4 +192,6 @@ pub struct Marks {
     pub correction: Cow<'static, str>,
     pub original_start_unix_nano: Option<i64>,
     pub original_end_unix_nano: Option<i64>,
+    /// The span was not moved: it is said what would be taken off.
+    pub is_estimate: bool,
 }

@@ -5,6 +5,9 @@ use crate::span::{AttributeValue, Marks};
 /// The event attribute that says where the event was, where its span's offset does not.
 pub(super) const EVENT_MARK: &str = "unskew.original_time_unix_nano";
 
+/// What would be taken off a span that is not moved. Named apart, so that nothing takes the span for one that was.
+const ESTIMATE: &str = "unskew.estimated_offset_ns";
+
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum MarkValue<'a> {
     Text(&'a str),
@@ -14,12 +17,13 @@ pub(super) enum MarkValue<'a> {
 /// The span attributes that say what was moved, by how much, how sure, and why.
 pub(super) fn mark_attributes(marks: &Marks) -> impl Iterator<Item = (&'static str, MarkValue<'_>)> {
     use MarkValue::{Int, Text};
+    let offset = if marks.is_estimate { ESTIMATE } else { "unskew.offset_ns" };
     [
         Some(("unskew.clock", Text(&marks.clock))),
-        Some(("unskew.offset_ns", Int(marks.offset_ns))),
+        Some((offset, Int(marks.offset_ns))),
         marks.nudge_ns.map(|nanos| ("unskew.nudge_ns", Int(nanos))),
         marks.uncertainty_ns.map(|nanos| ("unskew.uncertainty_ns", Int(nanos))),
-        Some(("unskew.correction", Text(&marks.correction))),
+        (!marks.is_estimate).then_some(("unskew.correction", Text(&marks.correction))),
         marks.original_start_unix_nano.map(|nanos| ("unskew.original_start_unix_nano", Int(nanos))),
         marks.original_end_unix_nano.map(|nanos| ("unskew.original_end_unix_nano", Int(nanos))),
     ]
@@ -32,6 +36,7 @@ pub(super) fn mark_attributes(marks: &Marks) -> impl Iterator<Item = (&'static s
 pub(super) struct MarksFound {
     marks: Option<Box<Marks>>,
     corrected: bool,
+    annotated: bool,
 }
 
 impl MarksFound {
@@ -44,6 +49,7 @@ impl MarksFound {
                 marks.offset_ns = nanos;
                 self.corrected = true;
             }
+            (b"estimated_offset_ns", AttributeValue::Int(_)) => self.annotated = true,
             (b"nudge_ns", AttributeValue::Int(nanos)) => marks.nudge_ns = Some(nanos),
             (b"uncertainty_ns", AttributeValue::Int(nanos)) => marks.uncertainty_ns = Some(nanos),
             (b"correction", AttributeValue::Str(text)) => {
@@ -56,7 +62,8 @@ impl MarksFound {
         }
     }
 
-    pub(super) fn finish(self) -> Option<Box<Marks>> {
-        self.marks.filter(|_| self.corrected)
+    /// Those of a span that was moved, and whether one was annotated.
+    pub(super) fn finish(self) -> (Option<Box<Marks>>, bool) {
+        (self.marks.filter(|_| self.corrected), self.annotated)
     }
 }

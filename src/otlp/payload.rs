@@ -101,7 +101,10 @@ pub struct SpanSite {
     pub end: Option<TimeField>,
     pub events: Range<u32>,
     pub links: Range<u32>,
+    /// What an earlier run wrote that moved it.
     pub marks: Option<Box<Marks>>,
+    /// A stage said what would be taken off, and left it.
+    pub annotated: bool,
     /// Where new attributes go. Protobuf: the end of the span's content. JSON: just before the `]` of the
     /// attributes array that counts (the last), or, when there is none, just before the span's closing `}`.
     pub attributes_at: usize,
@@ -109,6 +112,13 @@ pub struct SpanSite {
     pub has_attributes: Option<bool>,
     /// Protobuf: the container of the span message itself.
     pub container: u32,
+}
+
+impl SpanSite {
+    /// Moved or annotated before.
+    pub fn is_marked(&self) -> bool {
+        self.annotated || self.marks.is_some()
+    }
 }
 
 /// A length-delimited message in protobuf: `tag length content`.

@@ -249,7 +249,7 @@ impl<'a> RecordView<'a> {
     pub fn marks(&self, span: &SpanView<'_>) -> Option<Box<Marks>> {
         let mut marks = MarksFound::default();
         self.attributes(span).iter().for_each(|it| marks.learn(&it.key, it.value.as_attribute()));
-        marks.finish()
+        marks.finish().0
     }
 
     /// The original time that an earlier run of ours wrote on an event.

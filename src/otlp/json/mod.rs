@@ -206,6 +206,7 @@ fn scan_span(cursor: &mut Cursor<'_>, payload: &mut Payload<'_>) -> Result<(), B
     head.start = local_time(&start);
     head.end = local_time(&end);
     let (attributes_at, has_attributes) = attributes_place(attributes, &at);
+    let (marks, annotated) = marks.finish();
     payload.spans.push(SpanSite {
         head,
         resource: (payload.resources.len() - 1) as u32,
@@ -215,7 +216,8 @@ fn scan_span(cursor: &mut Cursor<'_>, payload: &mut Payload<'_>) -> Result<(), B
         end,
         events: before.events as u32..payload.events.len() as u32,
         links: before.links as u32..payload.links.len() as u32,
-        marks: marks.finish(),
+        marks,
+        annotated,
         attributes_at,
         has_attributes,
         container: 0,

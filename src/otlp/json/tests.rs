@@ -381,6 +381,7 @@ fn marks() -> Marks {
         correction: "moved".into(),
         original_start_unix_nano: Some(7),
         original_end_unix_nano: None,
+        is_estimate: false,
     }
 }
 

@@ -30,7 +30,7 @@ pub fn scan(bytes: &[u8]) -> Result<Payload<'_>, Malformed> {
     scan_for::<true>(bytes)
 }
 
-/// As [`scan`], but only what a rewrite needs: facts and fingerprints stay as they are by default.
+/// As [`scan`], but only what a rewrite needs: facts and fingerprints of spans stay as they are by default.
 ///
 /// # Errors
 /// As [`scan`].
@@ -97,13 +97,15 @@ fn scan_resource_spans<const FACTS: bool>(payload: &mut Payload<'_>, container: 
             _ => {}
         }
     }
-    if !FACTS {
-        return Ok(());
-    }
-    let mut hash = Xxh3::new();
     let site = &mut payload.resources[resource as usize];
-    site.at.iter().for_each(|part| hash.update(&payload.bytes[part.clone()]));
-    site.fingerprint = hash.digest();
+    site.fingerprint = match site.at.as_slice() {
+        [one] => xxh3_64(&payload.bytes[one.clone()]),
+        several => {
+            let mut hash = Xxh3::new();
+            several.iter().for_each(|part| hash.update(&payload.bytes[part.clone()]));
+            hash.digest()
+        }
+    };
     Ok(())
 }
 
@@ -166,6 +168,7 @@ fn scan_span<const FACTS: bool>(
     }
     head.start = LocalTime::from_unix_nano(start.as_ref().map_or(0, |time: &TimeField| time.unix_nano));
     head.end = LocalTime::from_unix_nano(end.as_ref().map_or(0, |time: &TimeField| time.unix_nano));
+    let (marks, annotated) = marks.finish();
     payload.spans.push(SpanSite {
         head,
         resource,
@@ -176,7 +179,8 @@ fn scan_span<const FACTS: bool>(
         end,
         events: first_event..payload.events.len() as u32,
         links: first_link..payload.links.len() as u32,
-        marks: marks.finish(),
+        marks,
+        annotated,
         has_attributes: None,
         container,
     });

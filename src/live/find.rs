@@ -1,0 +1,165 @@
+//! Resources → their clocks, kept from request to request; and models published anew while requests pass.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use rustc_hash::FxHashMap;
+
+use super::era::{Era, Limits};
+use crate::clock::{ClockId, LocalTime, ReferenceTime};
+use crate::correct::EndHabit;
+use crate::identity::Attributes;
+use crate::models::Models;
+use crate::otlp::{self, Malformed, Payload};
+
+/// A resource, and whose clock stamps its spans.
+#[derive(Debug)]
+pub struct Found {
+    pub attributes: Attributes,
+    pub ends: EndHabit,
+    /// Per era.
+    pub clocks: Vec<Option<ClockId>>,
+    /// The latest start that it has sent, ns by its own clock.
+    latest: AtomicI64,
+}
+
+/// The models that spans are corrected by, and the resources seen with them. What is published later holds from a time that
+/// no clock has reached: what was sent once is corrected in one way, however often it is sent.
+#[derive(Debug)]
+pub struct Published {
+    /// In order; the first holds from the beginning.
+    pub eras: Vec<Era>,
+    /// By fingerprint.
+    resources: RwLock<FxHashMap<u64, Arc<Found>>>,
+    /// The latest start of resources that are no longer kept, ns by the reference.
+    forgotten: AtomicI64,
+}
+
+/// Resources that are kept; with more, all are looked up anew.
+const MOST_RESOURCES: usize = 1 << 16;
+
+/// No span ends, and none of ours starts, so much later than it arrives: clocks of stages differ a little.
+pub(super) const AFTER_ARRIVAL_NS: i64 = 1_000_000_000;
+
+impl Published {
+    /// Models that hold from the beginning; none: nothing is known of any clock.
+    pub fn of(models: Option<Arc<Models>>, limits: &Limits) -> Self {
+        let from = ReferenceTime::from_nanos(i64::MIN);
+        Self::with(models.into_iter().map(|models| Era::of(models, from, limits)).collect())
+    }
+
+    fn with(eras: Vec<Era>) -> Self {
+        Self { eras, resources: RwLock::default(), forgotten: AtomicI64::new(i64::MIN) }
+    }
+
+    /// Whose clocks stamped a record's spans, by resource; and remembers how far they have got.
+    ///
+    /// # Errors
+    /// Where a resource is not well-formed.
+    pub fn find(&self, payload: &Payload<'_>) -> Result<Vec<Arc<Found>>, Malformed> {
+        let mut found = Vec::with_capacity(payload.resources.len());
+        for (index, site) in payload.resources.iter().enumerate() {
+            let known = self.resources.read().unwrap_or_else(PoisonError::into_inner).get(&site.fingerprint).cloned();
+            found.push(match known {
+                Some(known) => known,
+                None => self.remember(site.fingerprint, otlp::resource_attributes(payload, index)?),
+            });
+        }
+        let mut latest = vec![i64::MIN; found.len()];
+        for span in payload.spans.iter().filter(|span| !span.head.start.is_broken()) {
+            let latest = &mut latest[span.resource as usize];
+            *latest = (*latest).max(span.head.start.nanos());
+        }
+        found.iter().zip(latest).for_each(|(found, latest)| found.reaches(latest));
+        Ok(found)
+    }
+
+    fn remember(&self, fingerprint: u64, mut attributes: Attributes) -> Arc<Found> {
+        attributes.sort_unstable();
+        let found = Arc::new(self.lookup(attributes, i64::MIN));
+        let mut resources = self.resources.write().unwrap_or_else(PoisonError::into_inner);
+        if resources.len() >= MOST_RESOURCES {
+            let latest = resources.values().filter_map(|found| self.latest(found)).max();
+            self.forgotten.fetch_max(latest.unwrap_or(i64::MIN), Ordering::Relaxed);
+            resources.clear();
+        }
+        Arc::clone(resources.entry(fingerprint).or_insert(found))
+    }
+
+    fn lookup(&self, attributes: Attributes, latest: i64) -> Found {
+        let language = attributes.iter().rev().find(|(name, _)| name == "telemetry.sdk.language");
+        let ends = EndHabit::of_language(language.map(|(_, value)| value.as_str()));
+        let clocks = self.eras.iter().map(|era| era.models.finder.clock_of(&attributes)).collect();
+        Found { attributes, ends, clocks, latest: latest.into() }
+    }
+
+    /// The latest start of a resource as the newest models put it, ns by the reference; `None` where it sent nothing.
+    fn latest(&self, found: &Found) -> Option<i64> {
+        let latest = LocalTime::from_nanos(found.latest.load(Ordering::Relaxed));
+        let clock = found.clocks.last().copied().flatten();
+        (latest.nanos() > i64::MIN).then(|| match (self.eras.last(), clock) {
+            (Some(era), Some(clock)) => {
+                let model = &era.models.clock(clock).1;
+                let segment = model.segment_at(latest).and_then(|number| model.segments.get(number));
+                latest.plus(-segment.map_or(0, |segment| segment.applied_at(latest))).nanos()
+            }
+            _ => latest.nanos(),
+        })
+    }
+
+    /// These with `models` after them, from a time later than all that was sent, as the new ones put it. A clock that is
+    /// further than its arrival does not count, or one span from 2099 would stop them. The caller sees to it that nothing
+    /// is looked up here meanwhile.
+    #[must_use]
+    pub fn followed_by(&self, models: Arc<Models>, limits: &Limits, now: ReferenceTime) -> Self {
+        let mut eras = self.eras(limits);
+        eras.push(Era::of(models, ReferenceTime::from_nanos(i64::MIN), limits));
+        let mut next = self.again(eras);
+        let known = next.resources.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let known: Vec<Arc<Found>> = known.values().cloned().collect();
+        let forgotten = next.forgotten.load(Ordering::Relaxed);
+        let latest = known.iter().filter_map(|found| next.latest(found)).chain([forgotten]);
+        let latest = latest.filter(|latest| *latest <= now.plus(AFTER_ARRIVAL_NS).nanos()).max();
+        let after = latest.map_or(i64::MIN, |latest| latest.saturating_add(1));
+        let [.., last] = next.eras.as_mut_slice() else { return next };
+        last.from = ReferenceTime::from_nanos(after);
+        next
+    }
+
+    /// The same models, followed otherwise.
+    #[must_use]
+    pub fn limited(&self, limits: &Limits) -> Self {
+        self.again(self.eras(limits))
+    }
+
+    /// Of more than two the older ones are over: what was sent under them is not sent again.
+    fn eras(&self, limits: &Limits) -> Vec<Era> {
+        let kept = &self.eras[self.eras.len().saturating_sub(2)..];
+        let mut eras: Vec<Era> = kept.iter().map(|era| Era::of(Arc::clone(&era.models), era.from, limits)).collect();
+        if let Some(first) = eras.first_mut() {
+            first.from = ReferenceTime::from_nanos(i64::MIN);
+        }
+        eras
+    }
+
+    fn again(&self, eras: Vec<Era>) -> Self {
+        let mut next = Self::with(eras);
+        let resources = self.resources.read().unwrap_or_else(PoisonError::into_inner);
+        let found = |(fingerprint, found): (&u64, &Arc<Found>)| {
+            let latest = found.latest.load(Ordering::Relaxed);
+            (*fingerprint, Arc::new(next.lookup(found.attributes.clone(), latest)))
+        };
+        let found = resources.iter().map(found).collect();
+        next.forgotten = self.forgotten.load(Ordering::Relaxed).into();
+        next.resources = RwLock::new(found);
+        next
+    }
+}
+
+impl Found {
+    fn reaches(&self, start: i64) {
+        if start > self.latest.load(Ordering::Relaxed) {
+            self.latest.fetch_max(start, Ordering::Relaxed);
+        }
+    }
+}
