@@ -26,3 +26,4 @@ pub mod score;
 pub mod settings;
 pub mod simulate;
 pub mod span;
+pub mod stage;
