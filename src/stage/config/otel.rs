@@ -85,15 +85,12 @@ impl Variables<'_> {
     }
 
     fn target(&self) -> Option<Target> {
-        let is_grpc = match self.parsed("PROTOCOL", |held| match held {
+        let is_grpc = self.parsed("PROTOCOL", |held| match held {
             "grpc" => Ok(true),
             "http/protobuf" | "http/json" => Ok(false),
             _ => Err(format!("`{held}` is none of `grpc`, `http/protobuf`, `http/json`")),
-        }) {
-            Some(is_grpc) => is_grpc,
-            None => false,
-        };
-        if is_grpc {
+        });
+        if is_grpc == Some(true) {
             let insecure = self.parsed("INSECURE", |held| Ok(held.eq_ignore_ascii_case("true"))).unwrap_or(false);
             return self.parsed("ENDPOINT", |held| grpc_url(held, Insecure(insecure))).map(Target::Grpc);
         }
