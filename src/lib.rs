@@ -29,3 +29,4 @@ pub mod score;
 pub mod settings;
 pub mod simulate;
 pub mod span;
+pub mod stage;

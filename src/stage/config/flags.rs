@@ -1,0 +1,54 @@
+//! What `unskew serve` is told beside its file.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::address::{Address, Listen};
+use super::duration::parse_duration;
+use super::processing::Mode;
+
+/// Flags; each wins over its key in the file.
+#[derive(Clone, Debug, Default, PartialEq, clap::Args)]
+pub struct Flags {
+    /// What to do with spans [key: processors.unskew.mode; observe unless given]
+    #[arg(long, value_enum)]
+    pub mode: Option<Mode>,
+    /// What to correct by: the output folder of `fix`, or a file of `unskew models` [key: processors.unskew.models]
+    #[arg(long, value_name = "DIR|FILE")]
+    pub models: Option<PathBuf>,
+    /// How long a clock's model holds behind its last reading [key: processors.unskew.models_max_age; 1h unless given]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub models_max_age: Option<Duration>,
+    /// A clock whose spans pass as they are; several times or with commas [key: processors.unskew.leave_alone]
+    #[arg(long, value_name = "CLOCK", value_delimiter = ',')]
+    pub leave_alone: Vec<String>,
+    /// Leave a clock that is further off than this alone [key: processors.unskew.max_correction; 24h unless given]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub max_correction: Option<Duration>,
+    /// Memory of requests that wait for the next hop [key: processors.unskew.max_in_flight_mib; 64 unless given]
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=4095))]
+    pub max_in_flight_mib: Option<u64>,
+    /// Refuse metrics and logs rather than pass them on [key: processors.unskew.traces_only]
+    #[arg(long)]
+    pub traces_only: bool,
+    /// Metadata of requests to pass on; those that differ in it are never merged [key: processors.unskew.metadata_keys]
+    #[arg(long, value_name = "KEY", value_delimiter = ',')]
+    pub metadata_keys: Vec<String>,
+    /// How long to finish what was begun after SIGTERM [key: processors.unskew.drain_timeout; 20s unless given]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub drain_timeout: Option<Duration>,
+    /// The next hop: grpc://HOST:PORT or grpcs:// (TLS) for gRPC, http:// or https:// for HTTP, but for port 4317 without
+    /// a path, which is gRPC [instead of: exporters]
+    #[arg(long, value_name = "URL")]
+    pub forward: Option<String>,
+    /// Where to receive OTLP over gRPC, or `none` [key: receivers.otlp.protocols.grpc.endpoint; localhost:4317 unless given]
+    #[arg(long, value_name = "ADDRESS")]
+    pub grpc: Option<Listen>,
+    /// Where to receive OTLP over HTTP, or `none` [key: receivers.otlp.protocols.http.endpoint; localhost:4318 unless given]
+    #[arg(long, value_name = "ADDRESS")]
+    pub http: Option<Listen>,
+    /// Where to answer /metrics, /healthz, /readyz and /clocks [key: service.telemetry.metrics.address; localhost:9464
+    /// unless given]
+    #[arg(long, value_name = "ADDRESS")]
+    pub admin: Option<Address>,
+}

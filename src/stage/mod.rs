@@ -1,0 +1,3 @@
+//! `unskew serve`: an OTLP relay that corrects spans as they pass.
+
+pub mod config;
