@@ -8,11 +8,16 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::run::{self, Usage};
 use crate::score::{self, Gauge};
 use crate::settings::{Annotate, Fix, Write, parse_duration, parse_size};
-use crate::stage::config::{Config, Flags};
+use crate::stage::{
+    self,
+    config::{Config, Flags, LogEncoding, LogLevel},
+};
 use crate::{io, report, simulate};
 
 /// Clock-skew correction for distributed traces.
@@ -31,6 +36,7 @@ enum Command {
     Fix(FixArgs),
     Report(ReportArgs),
     Models(ModelsArgs),
+    Serve(ServeArgs),
     Validate(ValidateArgs),
     Simulate(SimulateArgs),
     Score(ScoreArgs),
@@ -108,6 +114,26 @@ struct ModelsArgs {
     from: PathBuf,
 }
 
+/// Relay OTLP between Collectors, and correct spans as they pass.
+///
+/// Receives OTLP over gRPC and HTTP, corrects each span by its clock's model, forwards the request and tells its sender what
+/// the next hop said: there is no queue, so nothing is acknowledged that the next hop has not taken. Models come from a run
+/// of `fix`. Metrics and logs pass as they are. What is not given by flag or file is at its default; the next hop may come
+/// from OTEL_EXPORTER_OTLP_ENDPOINT.
+///
+/// SIGHUP reads configuration and models again; a bad one changes nothing. SIGTERM stops accepting and finishes what was
+/// begun.
+///
+/// Exit status: 0 stopped, and all that was begun was answered; 1 it was not, or the stage could not begin; 2 usage.
+#[derive(Args)]
+struct ServeArgs {
+    /// YAML in the OpenTelemetry Collector's manner
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    flags: Flags,
+}
+
 /// Check a stage's configuration.
 ///
 /// All that is wrong is told, a line each: unknown keys with the nearest that is known, and keys of a Collector that
@@ -163,6 +189,7 @@ pub fn main() -> ExitCode {
         Command::Fix(args) => fix(args),
         Command::Report(args) => report_of(&args),
         Command::Models(args) => models_of(&args),
+        Command::Serve(args) => serve(&args),
         Command::Validate(args) => validate(&args),
         Command::Simulate(args) => simulate_to(&args),
         Command::Score(args) => score_of(&args),
@@ -241,6 +268,49 @@ fn models_of(args: &ModelsArgs) -> Result<ExitCode> {
     }
     print_bytes(&bytes)?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn serve(args: &ServeArgs) -> Result<ExitCode> {
+    let read = || {
+        let text = args.config.as_deref().map(io::read_text).transpose()?;
+        let config = Config::of(text.as_deref(), &args.flags, &|name| std::env::var(name).ok());
+        config.map_err(|problems| {
+            let place = args.config.as_ref().map_or_else(|| "serve".to_owned(), |file| file.display().to_string());
+            let lines: Vec<String> = problems.0.iter().map(|problem| format!("{place}: {problem}")).collect();
+            anyhow::Error::from(Usage(lines.join("\n")))
+        })
+    };
+    let config = read()?;
+    log_to_stderr(&config);
+    let served = stage::serve(config, &read)?;
+    if served.cut_off == 0 {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let text = format!(
+        "{} requests were cut off, as the time to drain was over; their senders send them again\n",
+        served.cut_off
+    );
+    let _ = std::io::stderr().write_all(text.as_bytes());
+    Ok(ExitCode::FAILURE)
+}
+
+fn log_to_stderr(config: &Config) {
+    let level = match config.logs.level {
+        LogLevel::Debug => tracing::Level::DEBUG,
+        LogLevel::Info => tracing::Level::INFO,
+        LogLevel::Warn => tracing::Level::WARN,
+        LogLevel::Error => tracing::Level::ERROR,
+    };
+    // Of what is below us, only what is wrong.
+    let filter = tracing_subscriber::filter::Targets::new()
+        .with_default(level.min(tracing::Level::WARN))
+        .with_target("unskew", level);
+    let written = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false);
+    let registry = tracing_subscriber::registry().with(filter);
+    match config.logs.encoding {
+        LogEncoding::Console => registry.with(written.with_ansi(std::io::stderr().is_terminal())).init(),
+        LogEncoding::Json => registry.with(written.json().flatten_event(true)).init(),
+    }
 }
 
 fn validate(args: &ValidateArgs) -> Result<ExitCode> {

@@ -6,6 +6,8 @@
 mod era;
 mod find;
 mod pass;
+#[cfg(test)]
+mod tests;
 
 pub use era::{Era, Limits};
 pub use find::{Found, Published};

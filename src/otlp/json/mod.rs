@@ -7,6 +7,7 @@
 mod cursor;
 mod decode;
 mod foreign;
+mod told;
 mod view;
 mod walk;
 mod words;
@@ -19,6 +20,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 pub use decode::{decode, decode_most};
 pub use foreign::foreign;
+pub use told::that_can_be_told;
 pub use view::view;
 
 use self::cursor::{Broken, Closed, Cursor, broken};

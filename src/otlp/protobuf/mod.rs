@@ -1,9 +1,11 @@
 //! OTLP protobuf: a wire scan that notes where times and ids sit, and a rewrite that leaves every other
 //! byte alone. Agrees with prost on what a message means (last field wins, unknown fields are passed over).
 
+mod split;
 mod view;
 mod wire;
 
+pub use split::split;
 pub use view::view;
 
 use std::borrow::Cow;

@@ -104,6 +104,11 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// Where the next field begins.
+    pub(super) fn position(&self) -> usize {
+        self.position
+    }
+
     #[inline(always)]
     pub(super) fn next(&mut self) -> Result<Option<Field>, Broken> {
         if self.position == self.bytes.len() {

@@ -50,19 +50,8 @@ pub struct Config {
     pub listeners: Listeners,
     pub processing: Processing,
     pub next_hop: NextHop,
-    pub relayed: Relayed,
     pub admin: Admin,
     pub logs: Logs,
-}
-
-/// Which signals beside traces are passed on; the others are refused. Default: both.
-///
-/// A signal is not passed on with `traces_only`, where `service.pipelines` is given and has none for it, or where the next
-/// hop has no URL for it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Relayed {
-    pub metrics: bool,
-    pub logs: bool,
 }
 
 impl Config {
@@ -122,14 +111,9 @@ fn read(text: Option<&str>, flags: &Flags, env: Env<'_>, found: &Found) -> Optio
     if next_hop.is_none() && found.is_empty() {
         found.wrong("exporters", answers::NO_NEXT_HOP);
     }
-    let config = Config {
-        relayed: relayed(&route, &processing, next_hop.as_ref()?, found),
-        next_hop: next_hop?,
-        listeners,
-        processing,
-        admin,
-        logs,
-    };
+    let next_hop = next_hop?;
+    check_signals(&route, &processing, &next_hop, found);
+    let config = Config { next_hop, listeners, processing, admin, logs };
     // What is half read would be told twice.
     if found.is_empty() {
         check(&config, found);
@@ -183,25 +167,23 @@ fn processors(root: &mut Section<'_>, flags: &Flags) -> (Configured, Processing)
     (configured, Processing::read(section, flags))
 }
 
-fn relayed(route: &Route, processing: &Processing, next_hop: &NextHop, found: &Found) -> Relayed {
-    let (has_metrics, has_logs) = match &next_hop.target {
-        Target::Grpc(_) => (true, true),
-        Target::Http(urls) => (urls.metrics.is_some(), urls.logs.is_some()),
-    };
-    let passes = |signal: &str, has_url: bool| {
-        let listed = route.signals.as_ref().map(|signals| signals.iter().any(|known| known == signal));
+/// Pipelines whose signal cannot be passed on. Signals without one are passed on all the same: what is refused is lost.
+fn check_signals(route: &Route, processing: &Processing, next_hop: &NextHop, found: &Found) {
+    for signal in route.signals.iter().flatten() {
         let path = format!("service.pipelines.{signal}");
-        if listed == Some(true) && processing.traces_only {
+        let has_url = match &next_hop.target {
+            Target::Grpc(_) => true,
+            Target::Http(urls) => urls.of(signal).is_some(),
+        };
+        if signal != "traces" && processing.traces_only {
             found.wrong(&path, "is there, and processors.unskew.traces_only is true: take one away");
-        } else if listed == Some(true) && !has_url {
+        } else if !has_url {
             found.wrong(
                 &path,
                 format!("the next hop has no URL for it: give the exporter `endpoint` or `{signal}_endpoint`"),
             );
         }
-        listed.unwrap_or(true) && has_url && !processing.traces_only
-    };
-    Relayed { metrics: passes("metrics", has_metrics), logs: passes("logs", has_logs) }
+    }
 }
 
 /// What no key is wrong in by itself.

@@ -45,6 +45,20 @@ pub struct Urls {
     pub traces: Uri,
     pub metrics: Option<Uri>,
     pub logs: Option<Uri>,
+    pub profiles: Option<Uri>,
+}
+
+impl Urls {
+    /// Where a signal goes.
+    pub fn of(&self, signal: &str) -> Option<&Uri> {
+        match signal {
+            "traces" => Some(&self.traces),
+            "metrics" => self.metrics.as_ref(),
+            "logs" => self.logs.as_ref(),
+            "profiles" => self.profiles.as_ref(),
+            _ => None,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -133,8 +147,9 @@ impl NextHop {
         let mut of = |key, path| section.parsed(key, http_url).or_else(|| base.as_ref().map(|base| below(base, path)));
         let traces = of("traces_endpoint", "v1/traces");
         let (metrics, logs) = (of("metrics_endpoint", "v1/metrics"), of("logs_endpoint", "v1/logs"));
+        let profiles = of("profiles_endpoint", "v1development/profiles");
         let rest = Self::rest(&mut section, extensions, (Duration::from_secs(30), HTTP_BYTES));
-        Some(Self { target: Target::Http(Urls { traces: traces?, metrics, logs }), tls, ..rest })
+        Some(Self { target: Target::Http(Urls { traces: traces?, metrics, logs, profiles }), tls, ..rest })
     }
 
     /// What both have; the target is for the caller to fill in.

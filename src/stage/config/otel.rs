@@ -59,6 +59,7 @@ fn all_below(base: &Uri) -> Urls {
         traces: below(base, "v1/traces"),
         metrics: Some(below(base, "v1/metrics")),
         logs: Some(below(base, "v1/logs")),
+        profiles: Some(below(base, "v1development/profiles")),
     }
 }
 
@@ -104,6 +105,7 @@ impl Variables<'_> {
             traces: of("TRACES_ENDPOINT").or_else(|| base.as_ref().map(|base| base.traces.clone()))?,
             metrics: of("METRICS_ENDPOINT").or_else(|| base.as_ref().and_then(|base| base.metrics.clone())),
             logs: of("LOGS_ENDPOINT").or_else(|| base.as_ref().and_then(|base| base.logs.clone())),
+            profiles: base.as_ref().and_then(|base| base.profiles.clone()),
         }))
     }
 

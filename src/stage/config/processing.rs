@@ -48,7 +48,8 @@ pub struct Processing {
     pub max_in_flight_bytes: u64,
     /// Metadata that is passed on; requests that differ in it are never merged.
     pub metadata_keys: Vec<HeaderName>,
-    pub(super) traces_only: bool,
+    /// Metrics, logs and profiles are refused rather than passed on; default false.
+    pub traces_only: bool,
     /// For what was begun to be finished after SIGTERM; default 20 s.
     pub drain_timeout: Duration,
 }

@@ -44,7 +44,6 @@ fn nothing_is_required_but_a_receiver_and_an_exporter() {
     let config = valid(LEAST);
     assert_eq!(config.listeners, Listeners::default());
     assert_eq!(config.processing.mode, Mode::Observe);
-    assert_eq!(config.relayed, Relayed { metrics: true, logs: true });
     assert_eq!(config.admin.address.to_string(), "localhost:9464");
     assert_eq!(
         config.summary(),
@@ -131,7 +130,6 @@ fn every_key_of_the_processor_counts() {
         drain_timeout: Duration::from_secs(3),
     };
     assert_eq!(config.processing, expected);
-    assert_eq!(config.relayed, Relayed { metrics: false, logs: false });
 }
 
 #[test]
@@ -177,7 +175,6 @@ fn an_endpoint_of_http_is_a_base_and_those_of_signals_are_whole() {
     check_target("otlp_http", "{endpoint: 'https://a/x?k=v'}", "https://a/x/v1/traces?k=v (HTTP)");
     check_target("otlphttp/x", "{endpoint: 'http://a', traces_endpoint: 'http://b/t'}", "http://b/t (HTTP)");
     let config = valid(&sending("otlphttp", "{traces_endpoint: 'http://b/t', logs_endpoint: 'http://b/l'}"));
-    assert_eq!(config.relayed, Relayed { metrics: false, logs: true });
     assert_eq!((config.next_hop.compression, config.next_hop.timeout), (Compression::Gzip, Duration::from_secs(30)));
 }
 
@@ -213,7 +210,6 @@ service: {pipelines: {traces: {receivers: [otlp/b], processors: [unskew], export
     );
     assert_eq!(config.listeners, Listeners { grpc: None, http: Some(Http::default()) });
     assert_eq!(config.next_hop.target.to_string(), "https://b:1 (gRPC)");
-    assert_eq!(config.relayed, Relayed { metrics: false, logs: true });
 }
 
 #[test]

@@ -1,0 +1,95 @@
+//! Of a record that protobuf has no words for as a whole, the spans that it has words for.
+//!
+//! Slow, and hardly ever asked: each span is decoded by itself.
+
+use serde_json::Value;
+
+use super::decode;
+use crate::otlp::Counted;
+
+/// The record without the spans that cannot be told as protobuf, and these: how many, and what is wrong with the first.
+/// `None`: it is not a record at all.
+pub fn that_can_be_told(bytes: &[u8]) -> Option<(Vec<u8>, Counted)> {
+    let mut record: Value = serde_json::from_slice(bytes).ok()?;
+    let mut rejected = Counted::default();
+    let resources = list(&mut record, ["resourceSpans", "resource_spans"])?;
+    for resource in resources.iter_mut() {
+        let around = without(resource, "scopeSpans", "scope_spans");
+        let Some(scopes) = list(resource, ["scopeSpans", "scope_spans"]) else { continue };
+        for scope in scopes {
+            let within = without(scope, "spans", "spans");
+            let Some(spans) = list(scope, ["spans", "spans"]) else { continue };
+            spans.retain(|span| {
+                let mut scope = within.clone();
+                scope.insert("spans".to_owned(), Value::Array(vec![span.clone()]));
+                let mut resource = around.clone();
+                resource.insert("scopeSpans".to_owned(), Value::Array(vec![Value::Object(scope)]));
+                let alone = serde_json::json!({ "resourceSpans": [resource] }).to_string();
+                let wrong = decode(alone.as_bytes()).err();
+                if let Some(wrong) = &wrong {
+                    rejected.add(|| format!("a span cannot be told as protobuf: {}", field(span, &alone, wrong.at)));
+                }
+                wrong.is_none()
+            });
+        }
+    }
+    // What has no span left may itself be what was wrong.
+    resources
+        .retain(|resource| decode(serde_json::json!({ "resourceSpans": [resource] }).to_string().as_bytes()).is_ok());
+    (rejected.count > 0).then(|| (record.to_string().into_bytes(), rejected))
+}
+
+type Object = serde_json::Map<String, Value>;
+
+fn list<'a>(value: &'a mut Value, names: [&str; 2]) -> Option<&'a mut Vec<Value>> {
+    let object = value.as_object_mut()?;
+    let name = names.into_iter().find(|name| object.contains_key(*name))?;
+    object.get_mut(name)?.as_array_mut()
+}
+
+fn without(value: &Value, name: &str, other: &str) -> Object {
+    let mut object = value.as_object().cloned().unwrap_or_default();
+    object.remove(name);
+    object.remove(other);
+    object
+}
+
+/// The field at which decoding stopped, with what it holds.
+fn field(span: &Value, alone: &str, at: usize) -> String {
+    let before = &alone[..at.min(alone.len())];
+    let last = span.as_object().into_iter().flatten().filter_map(|(name, value)| {
+        let key = format!("\"{name}\":");
+        Some((
+            before.rfind(&key).or_else(|| alone[at.min(alone.len())..].starts_with(&key).then_some(at))?,
+            name,
+            value,
+        ))
+    });
+    match last.max_by_key(|(place, ..)| *place) {
+        Some((_, name, value)) => format!("{name} is {value}"),
+        None => "its id or resource".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_field_that_cannot_be_told_is_named() {
+        let check = |field: &str, expected: &str| {
+            let span = |more: &str| format!(r#"{{"spanId":"00000000000000ff","name":"a"{more}}}"#);
+            let spans = [span(""), span(&format!(",{field}")), span("")].join(",");
+            let text = format!(r#"{{"resourceSpans":[{{"scopeSpans":[{{"spans":[{spans}]}}]}}]}}"#);
+            let (kept, rejected) = that_can_be_told(text.as_bytes()).expect("a record");
+            let kept = decode(&kept).expect("what is kept can be told");
+            assert_eq!(kept.resource_spans[0].scope_spans[0].spans.len(), 2, "{field}");
+            assert_eq!((rejected.count, rejected.first.contains(expected)), (1, true), "{}", rejected.first);
+        };
+        check(r#""kind":"SPAN_KIND_OF_ITS_OWN""#, "kind is");
+        check(r#""startTimeUnixNano":"yesterday""#, "startTimeUnixNano is \"yesterday\"");
+        check(r#""droppedAttributesCount":-1"#, "droppedAttributesCount is -1");
+        assert!(that_can_be_told(b"[]").is_none());
+        assert!(that_can_be_told(br#"{"resourceSpans":"none"}"#).is_none());
+    }
+}

@@ -1,0 +1,190 @@
+//! One request on its way through: corrected, sent on, answered as the next hop answered.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use hyper::header::HeaderName;
+
+use super::answer::{Accepted, Partial, Refusal, together};
+use super::budget::Budget;
+use super::forward::{Forwarder, Outgoing};
+use super::metrics::Metrics;
+use super::request::{Encoding, Request, Signal};
+use crate::clock::ReferenceTime;
+use crate::live::{self, Found, Mode, Passed, Published};
+use crate::otlp::{self, Payload};
+
+/// What may change while requests pass.
+pub struct Settings {
+    pub mode: Mode,
+    pub forwarder: Arc<Forwarder>,
+    /// Metrics, logs and profiles are refused.
+    pub traces_only: bool,
+    /// Metadata that is passed on.
+    pub metadata: Vec<HeaderName>,
+}
+
+impl Settings {
+    /// Whether a signal is passed on.
+    pub fn takes(&self, signal: Signal) -> bool {
+        signal == Signal::Traces || !self.traces_only && self.forwarder.takes(signal)
+    }
+}
+
+/// What all requests share.
+pub struct Relay {
+    settings: RwLock<Arc<Settings>>,
+    /// The seam between those who correct and those who find out by what: replaced whole.
+    published: RwLock<Arc<Published>>,
+    pub budget: Arc<Budget>,
+    pub metrics: Arc<Metrics>,
+    passing: AtomicU64,
+}
+
+impl Relay {
+    pub fn of(settings: Settings, published: Published, budget: Arc<Budget>, metrics: Arc<Metrics>) -> Self {
+        let (settings, published) = (RwLock::new(Arc::new(settings)), RwLock::new(Arc::new(published)));
+        Self { settings, published, budget, metrics, passing: AtomicU64::new(0) }
+    }
+
+    /// Holds from the next request on.
+    pub fn set(&self, settings: Settings) {
+        *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
+    }
+
+    pub fn settings(&self) -> Arc<Settings> {
+        Arc::clone(&self.settings.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub fn published(&self) -> Arc<Published> {
+        Arc::clone(&self.published.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Requests that are on their way.
+    pub fn in_flight(&self) -> u64 {
+        self.passing.load(Ordering::Relaxed)
+    }
+
+    /// Replaces what is published by what comes after it. Nothing is looked up meanwhile.
+    pub fn publish(&self, next: impl FnOnce(&Published) -> Published) {
+        let mut published = self.published.write().unwrap_or_else(PoisonError::into_inner);
+        *published = Arc::new(next(&published));
+    }
+
+    /// Passes one request on.
+    ///
+    /// # Errors
+    /// What the next hop refused, and why; or what cannot be understood.
+    pub async fn pass(&self, request: Request) -> Result<Accepted, Refusal> {
+        let _passing = Passing::of(&self.passing);
+        let settings = self.settings();
+        let Request { signal, encoding, bytes, metadata, deadline, claim } = request;
+        let mut rejected = None;
+        let (bytes, encoding) = match (encoding, signal) {
+            (Encoding::Json, Signal::Traces) if !settings.forwarder.takes_json() => {
+                let (bytes, partial) = to_protobuf(&bytes)?;
+                rejected = partial;
+                (bytes, Encoding::Protobuf)
+            }
+            (Encoding::Json, _) if !settings.forwarder.takes_json() => {
+                let text = format!(
+                    "the next hop speaks gRPC, and only traces are told anew for it: send {} as protobuf",
+                    signal.name()
+                );
+                return Err(Refusal::http(hyper::StatusCode::UNSUPPORTED_MEDIA_TYPE, text));
+            }
+            _ => (bytes, encoding),
+        };
+        let bytes = if signal == Signal::Traces {
+            match self.correct(bytes, encoding, settings.mode)? {
+                Some(bytes) => bytes,
+                // Nothing to send on.
+                None => return Ok(rejected),
+            }
+        } else if bytes.is_empty() {
+            return Ok(None);
+        } else {
+            bytes
+        };
+        let sent = settings.forwarder.send(Outgoing { signal, encoding, bytes, metadata, deadline }).await;
+        drop(claim);
+        Ok(together(rejected, sent?))
+    }
+
+    /// A record of spans at their new times; `None` where it has no span.
+    fn correct(&self, bytes: Bytes, encoding: Encoding, mode: Mode) -> Result<Option<Bytes>, Refusal> {
+        let arrival = now();
+        let invalid = |error: otlp::Malformed| Refusal::invalid(format!("not OTLP: {error}"));
+        let payload = otlp::locate(encoding, &bytes).map_err(invalid)?;
+        if payload.is_foreign && payload.spans.is_empty() {
+            return Err(Refusal::invalid("JSON, but not OTLP's: there is no resourceSpans"));
+        }
+        if payload.spans.is_empty() {
+            return Ok(None);
+        }
+        let (published, found) = self.find(&payload).map_err(invalid)?;
+        let Passed { edits, tally } = live::pass(&payload, &published, &found, arrival, mode);
+        self.metrics.passed(&tally);
+        if edits.is_empty() {
+            return Ok(Some(bytes));
+        }
+        if let Some(times) = otlp::overwrites(&payload, &edits) {
+            drop(payload);
+            let mut bytes = Vec::from(bytes);
+            otlp::overwrite(encoding, &mut bytes, &times);
+            return Ok(Some(bytes.into()));
+        }
+        let mut out = Vec::with_capacity(bytes.len() + MARKS_BYTES * edits.len());
+        otlp::rewrite(&payload, &edits, &mut out);
+        Ok(Some(out.into()))
+    }
+
+    /// Looks clocks up under the lock that publishing takes, so that what is published next knows of these spans.
+    fn find(&self, payload: &Payload<'_>) -> Result<(Arc<Published>, Vec<Arc<Found>>), otlp::Malformed> {
+        let published = self.published.read().unwrap_or_else(PoisonError::into_inner);
+        let found = published.find(payload)?;
+        Ok((Arc::clone(&published), found))
+    }
+}
+
+/// Counts a request while it is on its way, also where it is given up.
+struct Passing<'a>(&'a AtomicU64);
+
+impl<'a> Passing<'a> {
+    fn of(count: &'a AtomicU64) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Passing<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Room for the marks of a span.
+const MARKS_BYTES: usize = 160;
+
+/// JSON as protobuf, and what of it is rejected: spans with a field that holds what protobuf cannot.
+fn to_protobuf(bytes: &[u8]) -> Result<(Bytes, Option<Partial>), Refusal> {
+    let encoded =
+        |bytes: &[u8]| otlp::json::decode(bytes).map(|data| Bytes::from(prost::Message::encode_to_vec(&data)));
+    match encoded(bytes) {
+        Ok(encoded) => Ok((encoded, None)),
+        Err(malformed) => {
+            let invalid = || Refusal::invalid(format!("not OTLP: {malformed}"));
+            let (kept, rejected) = otlp::json::that_can_be_told(bytes).ok_or_else(invalid)?;
+            let (message, rejected) = (rejected.first, i64::try_from(rejected.count).unwrap_or(i64::MAX));
+            Ok((encoded(&kept).map_err(|_| invalid())?, Some(Partial { rejected, message })))
+        }
+    }
+}
+
+/// The stage's own clock, which is taken for the reference's but for a second.
+pub fn now() -> ReferenceTime {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    ReferenceTime::from_nanos(since.as_nanos().try_into().unwrap_or(i64::MAX))
+}
