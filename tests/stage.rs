@@ -5,6 +5,8 @@
 
 mod common;
 
+#[path = "stage/fixed.rs"]
+mod fixed;
 #[path = "stage/harness/mod.rs"]
 mod harness;
 

@@ -1,7 +1,7 @@
 //! The running program between a sender and a next hop that are both ours, on free ports of this machine.
 //!
 //! Nothing here knows the program but by its command line, its configuration and its sockets.
-#![allow(dead_code, reason = "each test program uses a part")]
+#![allow(dead_code, unused_imports, reason = "each test program uses a part")]
 
 pub mod certificates;
 pub mod client;

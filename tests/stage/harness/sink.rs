@@ -170,6 +170,13 @@ impl Sink {
         received.pop().unwrap()
     }
 
+    /// Ends it, and returns what came until the very end.
+    pub async fn stop(mut self) -> Vec<Received> {
+        self.serving.abort();
+        let _ = (&mut self.serving).await;
+        self.take()
+    }
+
     /// All spans that came.
     pub fn spans(&self) -> Vec<Span> {
         self.received().iter().flat_map(Received::spans).collect()
