@@ -43,7 +43,12 @@ pub struct Sample {
 }
 
 pub fn sample(spans: usize) -> Sample {
-    let scenario = Scenario { spans, ..Scenario::parse("[clocks]\nfrequency_ppm = 15.0").unwrap() };
+    sample_of(spans, "frequency_ppm = 15.0")
+}
+
+/// With other clocks.
+pub fn sample_of(spans: usize, clocks: &str) -> Sample {
+    let scenario = Scenario { spans, ..Scenario::parse(&format!("[clocks]\n{clocks}")).unwrap() };
     let simulated = simulate::run(&scenario).unwrap();
     let mut rest = &simulated.protobuf.unwrap()[..];
     let mut sample =
