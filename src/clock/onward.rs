@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{ClockModel, Knot, Segment, StepKind};
+use super::{ClockModel, ClockState, Knot, Segment, StepKind};
 
 /// The slope of an offset behind the last knot, and how fast its 95 % interval grows, both in parts per billion.
 ///
@@ -42,6 +42,10 @@ impl ClockModel {
     /// Lets each segment go on behind its last knot by the clock's long-run rate: of its whole model, steps and slews left
     /// out. Drawn towards none by how unsure it is, as the rate between two knots of a short dump is mostly their error.
     pub fn go_on(&mut self) {
+        // What all others are measured against is right by definition.
+        if self.state == ClockState::Reference {
+            return;
+        }
         let slews: Vec<Range<i64>> = self.slews().collect();
         let (mut change, mut length, mut variance) = (0.0, 0.0, 0.0);
         for segment in self.told() {
@@ -91,7 +95,7 @@ fn steady<'a>(knots: &'a [Knot], slews: &'a [Range<i64>]) -> impl Iterator<Item 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::{ClockState, LocalTime, ReferenceTime, Step, Treatment};
+    use crate::clock::{LocalTime, ReferenceTime, Step, Treatment};
 
     const S: i64 = 1_000_000_000;
 

@@ -82,7 +82,8 @@ fn furthest_ns(model: &ClockModel) -> i64 {
 }
 
 /// The last reading of a clock that its model still corrects: not long behind its last knot, and there only while the
-/// offset, which goes on at the clock's long-run rate, exceeds its own interval, which grows.
+/// offset, which goes on at the clock's long-run rate, exceeds its own interval, which grows. Until that has doubled there
+/// is no new reason to leave what was moved.
 fn expiry(model: &ClockModel, max_age_ns: i64) -> LocalTime {
     let Some(segment) = model.segments.last() else { return LocalTime::MAX };
     let Some(last) = segment.knots.last() else { return LocalTime::MAX };
@@ -93,12 +94,17 @@ fn expiry(model: &ClockModel, max_age_ns: i64) -> LocalTime {
     let gains = segment.onward.rate_ppb.saturating_mul(last.offset_ns.signum());
     // How fast the margin shrinks, ppb; it does not where the clock runs off faster than it becomes unsure.
     let shrinks = segment.onward.growth_ppb.saturating_sub(gains);
-    let sure_ns = match shrinks {
-        _ if margin <= 0 => 0,
-        ..=0 => i64::MAX,
-        _ => i64::try_from(i128::from(margin) * 1_000_000_000 / i128::from(shrinks)).unwrap_or(i64::MAX),
-    };
-    last.local.plus(sure_ns.min(max_age_ns))
+    let exceeds_ns = if margin > 0 { length(margin, shrinks) } else { 0 };
+    let doubles_ns = length(last.uncertainty_ns, segment.onward.growth_ppb);
+    last.local.plus(exceeds_ns.max(doubles_ns).min(max_age_ns))
+}
+
+/// How long it takes to make up so much at this rate, ns; for ever at none.
+fn length(ns: i64, ppb: i64) -> i64 {
+    if ppb <= 0 {
+        return i64::MAX;
+    }
+    i64::try_from(i128::from(ns) * 1_000_000_000 / i128::from(ppb)).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]
@@ -152,12 +158,14 @@ pub(super) mod tests {
         check(1000, 0, 15, 3600);
         check(2, 0, 15, 66);
         check(-2, 0, 15, 66);
-        check(0, 0, 15, 0);
+        check(4, 0, 15, 200);
         // Running off, or coming back.
-        check(2, 20, 15, 3600);
-        check(2, -20, 15, 28);
-        check(-2, 20, 15, 28);
+        check(4, 20, 15, 3600);
+        check(4, -20, 15, 85);
+        check(-4, 20, 15, 85);
         check(100, 0, 500, 198);
+        // What was unsure when it was moved.
+        check(0, 0, 15, 66);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use hyper::header::HeaderName;
+use tokio::sync::watch;
 
 use super::answer::{Accepted, Partial, Refusal, together};
 use super::budget::Budget;
@@ -41,12 +42,14 @@ pub struct Relay {
     pub budget: Arc<Budget>,
     pub metrics: Arc<Metrics>,
     passing: AtomicU64,
+    /// What is on its way is given up.
+    over: watch::Sender<bool>,
 }
 
 impl Relay {
     pub fn of(settings: Settings, published: Published, budget: Arc<Budget>, metrics: Arc<Metrics>) -> Self {
         let (settings, published) = (RwLock::new(Arc::new(settings)), RwLock::new(Arc::new(published)));
-        Self { settings, published, budget, metrics, passing: AtomicU64::new(0) }
+        Self { settings, published, budget, metrics, passing: AtomicU64::new(0), over: watch::Sender::new(false) }
     }
 
     /// Holds from the next request on.
@@ -62,9 +65,11 @@ impl Relay {
         Arc::clone(&self.published.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Requests that are on their way.
-    pub fn in_flight(&self) -> u64 {
-        self.passing.load(Ordering::Relaxed)
+    /// Gives up what is on its way, and tells its senders to send it again; how many requests those are.
+    pub fn give_up(&self) -> u64 {
+        let count = self.passing.load(Ordering::Relaxed);
+        self.over.send_replace(true);
+        count
     }
 
     /// Replaces what is published by what comes after it. Nothing is looked up meanwhile.
@@ -108,7 +113,11 @@ impl Relay {
         } else {
             bytes
         };
-        let sent = settings.forwarder.send(Outgoing { signal, encoding, bytes, metadata, deadline }).await;
+        let mut over = self.over.subscribe();
+        let sent = tokio::select! {
+            sent = settings.forwarder.send(Outgoing { signal, encoding, bytes, metadata, deadline }) => sent,
+            _ = over.wait_for(|over| *over) => Err(Refusal::unavailable("stopping, and the next hop has not answered")),
+        };
         drop(claim);
         Ok(together(rejected, sent?))
     }

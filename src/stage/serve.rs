@@ -14,7 +14,7 @@ use tokio::time::{interval, timeout};
 use super::admin::Admin;
 use super::auth::Gate;
 use super::budget::Budget;
-use super::clocks::Shown;
+use super::clocks::{Shown, clocks};
 use super::config::{self, Address, Config};
 use super::forward::Forwarder;
 use super::metrics::Metrics;
@@ -69,7 +69,7 @@ async fn run(mut config: Config, read: Read<'_>) -> Result<Served> {
     tokio::spawn(accept(address, None, Patience::default(), admin, admin_stopped, admin_open));
     tell(&config, &relay);
 
-    let mut look = interval(LOOK);
+    let (mut look, mut expired) = (interval(LOOK), 0);
     loop {
         tokio::select! {
             _ = end.recv() => break,
@@ -92,6 +92,7 @@ async fn run(mut config: Config, read: Read<'_>) -> Result<Served> {
                     }
                     changed.send_modify(|count| *count += 1);
                 }
+                tell_of_expiry(&relay, &mut expired);
             }
         }
     }
@@ -101,7 +102,11 @@ async fn run(mut config: Config, read: Read<'_>) -> Result<Served> {
     stop.send_replace(true);
     drop(open);
     let ended = drained(config.processing.drain_timeout, &mut closed, (&mut end, &mut interrupt)).await;
-    let cut_off = if ended { 0 } else { relay.in_flight() };
+    let cut_off = if ended { 0 } else { relay.give_up() };
+    if !ended {
+        // For the answers to leave.
+        let _ = timeout(LOOK, closed.recv()).await;
+    }
     admin_stop.send_replace(true);
     Ok(Served { cut_off })
 }
@@ -230,6 +235,21 @@ fn tell(config: &Config, relay: &Relay) {
         }
         _ => {}
     }
+}
+
+/// Says so when models get too old to correct by, or others come.
+fn tell_of_expiry(relay: &Relay, before: &mut usize) {
+    let clocks = clocks(&relay.published(), "", now()).clocks;
+    let expired: Vec<&str> =
+        clocks.iter().filter(|clock| clock.spans == "model_expired").map(|clock| clock.clock.as_str()).collect();
+    if expired.len() > *before {
+        let some = expired.iter().take(5).copied().collect::<Vec<_>>().join(", ");
+        tracing::warn!(
+            clocks = expired.len(),
+            "models are too old, and their spans pass unmoved ({some}): run `fix` again"
+        );
+    }
+    *before = expired.len();
 }
 
 /// Reads configuration and models again. Nothing is changed where any of it is bad.

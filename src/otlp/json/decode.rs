@@ -10,7 +10,7 @@ use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Sta
 use super::check_utf8;
 use super::cursor::{Broken, Cursor, broken};
 use super::foreign::shown;
-use super::words::{Word, base64, replaces};
+use super::words::{IdBytes, Word, base64, replaces};
 use crate::otlp::{Counted, Malformed};
 
 /// Decodes one `ExportTraceServiceRequest` or `TracesData`, whole.
@@ -181,12 +181,23 @@ fn scope(cursor: &mut Cursor<'_>) -> Result<Option<InstrumentationScope>, Broken
     })
 }
 
+/// An id's bytes, however many; what is not hexadecimal has none.
+fn id(cursor: &mut Cursor<'_>) -> Result<Vec<u8>, Broken> {
+    let at = cursor.position();
+    let Some(text) = cursor.string()? else { return Ok(Vec::new()) };
+    let id = IdBytes::of(&text);
+    if id.as_slice().is_empty() && !text.is_empty() {
+        return Err(broken(at, format!("`{}` is not hexadecimal", String::from_utf8_lossy(&text))));
+    }
+    Ok(id.as_slice().to_vec())
+}
+
 fn span(cursor: &mut Cursor<'_>) -> Result<Option<Span>, Broken> {
     message(cursor, |cursor, key, into: &mut Span| {
         match key {
-            Word::TraceId => into.trace_id = cursor.id()?.as_slice().to_vec(),
-            Word::SpanId => into.span_id = cursor.id()?.as_slice().to_vec(),
-            Word::ParentSpanId => into.parent_span_id = cursor.id()?.as_slice().to_vec(),
+            Word::TraceId => into.trace_id = id(cursor)?,
+            Word::SpanId => into.span_id = id(cursor)?,
+            Word::ParentSpanId => into.parent_span_id = id(cursor)?,
             Word::TraceState => into.trace_state = text(cursor)?,
             Word::Flags => into.flags = count(cursor)?,
             Word::Name => into.name = text(cursor)?,
@@ -233,8 +244,8 @@ fn event(cursor: &mut Cursor<'_>) -> Result<Option<Event>, Broken> {
 fn link(cursor: &mut Cursor<'_>) -> Result<Option<Link>, Broken> {
     message(cursor, |cursor, key, into: &mut Link| {
         match key {
-            Word::TraceId => into.trace_id = cursor.id()?.as_slice().to_vec(),
-            Word::SpanId => into.span_id = cursor.id()?.as_slice().to_vec(),
+            Word::TraceId => into.trace_id = id(cursor)?,
+            Word::SpanId => into.span_id = id(cursor)?,
             Word::TraceState => into.trace_state = text(cursor)?,
             Word::Flags => into.flags = count(cursor)?,
             Word::Attributes => into.attributes = list(cursor, key_value)?,

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use hyper::Uri;
 use hyper::header::HeaderMap;
 
-use super::answer::{Accepted, Refusal, together};
+use super::answer::{Accepted, Partial, Refusal, together};
 use super::config::{NextHop, Target};
 use super::request::{Encoding, Signal};
 use crate::otlp;
@@ -79,8 +79,7 @@ impl Forwarder {
         if outgoing.bytes.len() <= most {
             return self.send_part(outgoing).await;
         }
-        let parts = split(&outgoing, most)?;
-        let mut accepted = None;
+        let (parts, mut accepted) = split(&outgoing, most)?;
         for bytes in parts {
             let part = Outgoing { bytes, encoding: Encoding::Protobuf, ..outgoing.clone() };
             accepted = together(accepted, self.send_part(part).await?);
@@ -156,8 +155,9 @@ enum Failure {
     Unreached(String),
 }
 
-/// Parts of at most so many bytes, in protobuf: what JSON is, is decoded for that.
-fn split(outgoing: &Outgoing, most: usize) -> Result<Vec<Bytes>, Refusal> {
+/// Parts of at most so many bytes, in protobuf: what JSON is, is decoded for that. An item that is longer by itself is
+/// rejected, as a client must not send what is over the limit.
+fn split(outgoing: &Outgoing, most: usize) -> Result<(Vec<Bytes>, Accepted), Refusal> {
     let encoded = match outgoing.encoding {
         Encoding::Protobuf => outgoing.bytes.clone(),
         Encoding::Json if outgoing.signal == Signal::Traces => {
@@ -171,7 +171,12 @@ fn split(outgoing: &Outgoing, most: usize) -> Result<Vec<Bytes>, Refusal> {
             return Err(Refusal::too_large(text));
         }
     };
-    // One item that is longer by itself is the next hop's to refuse.
     let parts = otlp::protobuf::split(&encoded, most).map_err(|error| Refusal::invalid(error.to_string()))?;
-    Ok(parts.into_iter().map(Bytes::from).collect())
+    let (parts, over): (Vec<_>, Vec<_>) = parts.into_iter().map(Bytes::from).partition(|part| part.len() <= most);
+    let longest = over.iter().map(Bytes::len).max();
+    let rejected = longest.map(|longest| Partial {
+        rejected: i64::try_from(over.len()).unwrap_or(i64::MAX),
+        message: format!("{longest} bytes in one item, and the next hop takes {most}"),
+    });
+    Ok((parts, rejected))
 }

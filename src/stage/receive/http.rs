@@ -171,8 +171,14 @@ fn decompress(compression: Compression, bytes: &[u8], most: usize, claim: &Claim
     };
     let mut whole = Vec::with_capacity((4 * bytes.len()).min(most));
     loop {
+        // Twice as much each time, but never more than may be needed.
+        if whole.capacity() - whole.len() < PIECE_BYTES {
+            let room = whole.capacity().clamp(PIECE_BYTES, most + PIECE_BYTES - whole.len().min(most));
+            whole.reserve_exact(room);
+        }
         let before = whole.len();
-        let step = (&mut reader).take(PIECE_BYTES).read_to_end(&mut whole).map_err(invalid)?;
+        let piece = (whole.capacity() - before) as u64;
+        let step = (&mut reader).take(piece.min(MOST_AT_ONCE)).read_to_end(&mut whole).map_err(invalid)?;
         if whole.len() > most {
             return Err(too_large(most));
         }
@@ -183,8 +189,9 @@ fn decompress(compression: Compression, bytes: &[u8], most: usize, claim: &Claim
     }
 }
 
-/// So much is decompressed before it is counted.
-const PIECE_BYTES: u64 = 256 << 10;
+/// So much is decompressed before it is counted, at the least and at the most.
+const PIECE_BYTES: usize = 256 << 10;
+const MOST_AT_ONCE: u64 = 4 << 20;
 
 #[cfg(test)]
 mod tests {
