@@ -116,6 +116,8 @@ async fn strike(name: &str, ground: &mut Ground, times: Times) -> Result<Allowed
     match name {
         "none" | "crowd" => {}
         "killed" => {
+            // So that it always holds something when it goes.
+            ground.sink().answer(Answer::late(Duration::from_millis(20), Answer::Accept));
             for _ in 0..5 {
                 ground.kill().await;
                 tokio::time::sleep(times.load / 10).await;
@@ -147,6 +149,7 @@ async fn strike(name: &str, ground: &mut Ground, times: Times) -> Result<Allowed
             ground.only_accepted = true;
         }
         "drain" => {
+            ground.sink().answer(Answer::late(Duration::from_millis(20), Answer::Accept));
             tokio::time::sleep(times.load / 3).await;
             ground.drain().await?;
         }
