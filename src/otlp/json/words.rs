@@ -92,7 +92,7 @@ impl IdBytes {
     }
 
     /// Hex in either case; base64 by its length and padding, as Tempo writes ids. None of these: empty.
-    fn of(text: &[u8]) -> Self {
+    pub(super) fn of(text: &[u8]) -> Self {
         let mut id = Self::default();
         let is_base64 =
             matches!(text, [.., b'=', b'='] if text.len() == 24) || matches!(text, [.., b'='] if text.len() == 12);
