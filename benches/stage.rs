@@ -87,6 +87,15 @@ struct Row<'a> {
     /// Least CPU seconds a million spans; of the process and of the sink behind it.
     least: f64,
     most_memory_kb: u64,
+    /// Share of its spans that were moved, by its own count.
+    moved: f64,
+}
+
+/// Of one round.
+struct Measured {
+    cpu_per_million: f64,
+    most_memory_kb: u64,
+    moved: f64,
 }
 
 async fn compare(packing: Packing, millions: f64) {
@@ -105,6 +114,7 @@ async fn compare(packing: Packing, millions: f64) {
         peer,
         least: f64::MAX,
         most_memory_kb: 0,
+        moved: 0.0,
     };
     let wrong_models = &wrong.models;
     let relay = if packing == Packing::Plain { "relay, bytes unread" } else { "relay, unpacks and packs (level 1)" };
@@ -121,10 +131,11 @@ async fn compare(packing: Packing, millions: f64) {
     // Rounds in turn: what else the machine does meets all alike. The first counts for nothing.
     for round in 0..4 {
         for row in &mut rows {
-            let (cpu, memory) = measure(row, packing, if round == 0 { millions / 10.0 } else { millions }).await;
-            row.most_memory_kb = row.most_memory_kb.max(memory);
+            let measured = measure(row, packing, if round == 0 { millions / 10.0 } else { millions }).await;
+            row.most_memory_kb = row.most_memory_kb.max(measured.most_memory_kb);
+            row.moved = measured.moved;
             if round > 0 {
-                row.least = row.least.min(cpu);
+                row.least = row.least.min(measured.cpu_per_million);
             }
         }
     }
@@ -133,41 +144,43 @@ async fn compare(packing: Packing, millions: f64) {
     println!(
         "| process | CPU s per million spans | × relay | of the Collector | MB at the most |\n|---|---|---|---|---|"
     );
-    for Row { what, least, most_memory_kb, .. } in &rows {
+    for Row { what, least, most_memory_kb, moved, .. } in &rows {
         let share = collector.map_or_else(|| "–".to_owned(), |collector| format!("1/{:.1}", collector / least));
-        println!("| {what} | {least:.3} | {:.2} | {share} | {} |", least / relay, most_memory_kb / 1024);
+        let (times, moved, megabytes) = (least / relay, moved * 100.0, most_memory_kb / 1024);
+        println!("| {what} | {least:.3} | {times:.2} | {share} | {moved:.0} % | {megabytes} |");
     }
     println!();
 }
 
-/// CPU seconds a million spans, and the most memory in KB.
-async fn measure(row: &Row<'_>, packing: Packing, millions: f64) -> (f64, u64) {
+async fn measure(row: &Row<'_>, packing: Packing, millions: f64) -> Measured {
     let sink = Peer::sink().await;
     let compression = if packing == Packing::Plain { "none" } else { "gzip" };
-    let (stage, peer, pid, address);
-    match (row.models, row.peer) {
+    let (mut stage, mut peer) = (None, None);
+    let (pid, address) = match (row.models, row.peer) {
         (Some((mode, models)), _) => {
             let config = Config::to_address(sink.address, Hop::Grpc)
                 .compression(compression)
                 .unskew(&format!("mode: {mode}, models: \"{}\"", models.display()));
-            stage = Stage::start(config).await;
-            (pid, address) = (stage.pid(), stage.grpc);
+            let stage = stage.insert(Stage::start(config).await);
+            (stage.pid(), stage.grpc)
         }
-        (None, Some("sink")) => (pid, address) = (sink.pid(), sink.address),
-        (None, Some("relay")) => {
-            peer = Peer::relay(sink.address, compression).await;
-            (pid, address) = (peer.pid(), peer.address);
+        (None, Some("sink")) => (sink.pid(), sink.address),
+        (None, other) => {
+            let peer = peer.insert(match other {
+                Some("relay") => Peer::relay(sink.address, compression).await,
+                _ => Peer::collector(sink.address, compression).await,
+            });
+            (peer.pid(), peer.address)
         }
-        (None, Some(_)) => {
-            peer = Peer::collector(sink.address, compression).await;
-            (pid, address) = (peer.pid(), peer.address);
-        }
-        (None, None) => unreachable!("a row is ours or a peer's"),
-    }
+    };
     let before = cpu(pid);
     let spans = row.load.run(address, (millions * 1e6) as usize).await;
-    let spent = settled(pid).await - before;
-    (spent * 1e6 / spans as f64, memory_kb(pid, "VmHWM"))
+    let cpu_per_million = (settled(pid).await - before) * 1e6 / spans as f64;
+    let moved = match &stage {
+        Some(stage) => stage.metric("unskew_spans_total", "outcome=\"moved\"").await / spans as f64,
+        None => 0.0,
+    };
+    Measured { cpu_per_million, most_memory_kb: memory_kb(pid, "VmHWM"), moved }
 }
 
 /// CPU time that a process has had, seconds.
