@@ -188,6 +188,7 @@ fn marks_of(attributes: &[KeyValue]) -> Option<Marks> {
         correction: correction.unwrap_or_default().into(),
         original_start_unix_nano: int("unskew.original_start_unix_nano"),
         original_end_unix_nano: int("unskew.original_end_unix_nano"),
+        is_estimate: false,
     })
 }
 
@@ -325,6 +326,7 @@ fn marks() -> Marks {
         correction: "moved".into(),
         original_start_unix_nano: None,
         original_end_unix_nano: Some(i64::MAX),
+        is_estimate: false,
     }
 }
 

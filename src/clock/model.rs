@@ -114,8 +114,12 @@ impl Segment {
     }
 
     fn interpolate(&self, local: LocalTime, value: impl Fn(&Knot) -> i64) -> i64 {
+        // What passes a stage is behind them all.
+        if let Some(last) = self.knots.last().filter(|last| last.local <= local) {
+            return value(last);
+        }
         let after = self.knots.partition_point(|knot| knot.local <= local);
-        let Some(next) = self.knots.get(after) else { return self.knots.last().map_or(0, value) };
+        let Some(next) = self.knots.get(after) else { return 0 };
         let Some(last) = after.checked_sub(1).map(|index| &self.knots[index]) else { return value(next) };
         let share = (local - last.local) as f64 / (next.local - last.local) as f64;
         value(last) + ((value(next) - value(last)) as f64 * share).round() as i64

@@ -101,6 +101,9 @@ fn clock_now(clock: &Clock, model: &ClockModel, expiry: Option<LocalTime>, at: R
 /// Clocks that metrics name, the furthest off first: each costs several series.
 const MOST_NAMED: usize = 200;
 
+/// What a series says of a clock.
+type Value = fn(&ClockNow) -> Option<f64>;
+
 /// Tells of clocks when metrics are asked for.
 pub struct Shown(pub Arc<Relay>);
 
@@ -118,7 +121,7 @@ impl Collector for Shown {
         number(&mut encoder, "models_expired_clocks", "Clocks whose models are too old to correct by", expired)?;
         number(&mut encoder, "clocks_not_named", "Clocks that have no series of their own, as there are many", hidden)?;
         let named = &clocks[..clocks.len() - hidden];
-        let series: [(&str, &str, fn(&ClockNow) -> Option<f64>); 3] = [
+        let series: [(&str, &str, Value); 3] = [
             ("clock_offset_seconds", "How far a clock is ahead of the reference", |clock| seconds(clock.offset_ns)),
             ("clock_uncertainty_seconds", "Half of the 95 % interval of that", |clock| seconds(clock.uncertainty_ns)),
             ("clock_frequency_error_ppm", "How fast a clock gains on the reference", |clock| clock.frequency_ppm),

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use prost::Message;
 
+use crate::fixed::Fixed;
 use crate::harness::client::VIAS;
 use crate::harness::config::HOPS;
 use crate::harness::wire::Packing;
@@ -19,9 +20,11 @@ fn again(verdict: &Verdict) -> bool {
 async fn bad_data_is_refused_for_good_in_the_encoding_it_came_in() {
     let whole = spans::request(2).encode_to_vec();
     let cut = &whole[..whole.len() - 3];
+    let fixed = Fixed::of("s1", false);
     for mode in ["observe", "correct"] {
         let sink = Sink::start().await;
-        let stage = Stage::start(Config::to(&sink, Hop::Grpc).unskew(&format!("mode: {mode}"))).await;
+        let config = Config::to(&sink, Hop::Grpc);
+        let stage = Stage::start(if mode == "observe" { config } else { config.correcting_by(fixed.models()) }).await;
         for (via, body) in [
             (Via::Grpc, cut),
             (Via::Protobuf, cut),

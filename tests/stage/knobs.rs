@@ -138,8 +138,8 @@ async fn no_more_calls_at_once_than_a_connection_may_have() {
 async fn texts_may_come_from_the_environment() {
     let sink = Sink::start().await;
     let text = Config::to(&sink, Hop::Grpc).text();
-    let (good, said) = validate(&text.replace("level: info", "level: ${env:UNSKEW_SUITE_UNSET:-debug}"));
+    let (good, said) = validate(&text.replace("level: info", "level: \"${env:UNSKEW_SUITE_UNSET:-debug}\""));
     assert!(good, "{said}");
-    let (good, said) = validate(&text.replace("level: info", "level: ${env:UNSKEW_SUITE_UNSET:-shout}"));
+    let (good, said) = validate(&text.replace("level: info", "level: \"${env:UNSKEW_SUITE_UNSET:-shout}\""));
     assert!(!good && said.contains("shout"), "{said}");
 }

@@ -110,7 +110,7 @@ fn bomb(packing: Packing, length: usize) -> Vec<u8> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn unless_told_otherwise_the_limit_is_64_mib() {
     let sink = Sink::start().await;
-    let stage = Stage::start(Config::to(&sink, Hop::Grpc)).await;
+    let stage = Stage::start(Config::to(&sink, Hop::Grpc).exporter("max_request_size_mib: 64")).await;
     let most = spans::of_length(64 * MIB);
     let over = spans::of_length(64 * MIB + 1);
     let minute = ("grpc-timeout", "60S");

@@ -119,7 +119,6 @@ async fn json_that_protobuf_cannot_say_is_partly_rejected() {
     let stage = Stage::start(Config::to(&sink, Hop::Grpc)).await;
     for (field, value) in [
         ("traceId", r#""not hexadecimal""#),
-        ("kind", r#""SPAN_KIND_OF_ITS_OWN""#),
         ("startTimeUnixNano", r#""yesterday""#),
         ("droppedAttributesCount", "-1"),
         ("name", "[]"),
@@ -249,7 +248,7 @@ async fn the_next_hop_gets_it_packed_as_configured() {
     }
 }
 
-/// A request is cut between spans, and acknowledged when all parts are accepted.
+/// A request is cut between spans, and acknowledged when all parts are accepted. JSON is cut as protobuf.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_request_is_split_under_the_next_hops_limit() {
     const MIB: usize = 1 << 20;
@@ -264,11 +263,6 @@ async fn a_request_is_split_under_the_next_hops_limit() {
             let parts = sink.take();
             assert!(parts.iter().all(|part| part.body.len() <= MIB), "{via:?} to {hop:?}");
             assert!(parts.len() < 16, "{via:?} to {hop:?}: {} parts", parts.len());
-            if via == Via::Json && hop == Hop::Http {
-                let names: usize = parts.iter().map(|part| count(&part.body, b"\"spanId\"")).sum();
-                assert_eq!(names, 30_000);
-                continue;
-            }
             let spans: Vec<_> = parts.iter().flat_map(|part| part.spans()).collect();
             assert!(spans == spans::of(&request), "{via:?} to {hop:?}: other spans, or in another order");
             let first = &request.resource_spans[0];
@@ -279,10 +273,6 @@ async fn a_request_is_split_under_the_next_hops_limit() {
             }
         }
     }
-}
-
-fn count(text: &[u8], what: &[u8]) -> usize {
-    memchr::memmem::find_iter(text, what).count()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

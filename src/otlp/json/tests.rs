@@ -137,7 +137,7 @@ fn ids_of_wrong_length_are_zero() {
         (r#""traceId":"AAAAAAAAAAAAAAAAAAAAqw==","spanId":"AAAAAAAAAM0=""#, 0xAB, 0xCD, None),
         (r#""traceId":"5b8e","spanId":"5b8e","parentSpanId":"5b8e""#, 0, 0, None),
         (r#""traceId":"","spanId":null,"parentSpanId":"0000000000000000""#, 0, 0, None),
-        (r#""span_id":"zz","parent_span_id":"0000000000000001""#, 0, 0, Some(SpanId(1))),
+        (r#""span_id":"","parent_span_id":"0000000000000001""#, 0, 0, Some(SpanId(1))),
     ] {
         let head = span(text).0.head;
         assert_eq!((head.trace, head.span, head.parent), (TraceId(trace), SpanId(id), parent), "{text}");
@@ -258,6 +258,7 @@ fn a_field_that_cannot_be_meant_goes_alone() {
         ),
         (r#""attributes":[{"key":"k","value":{"bytesValue":"?"}}]"#, "bytesValue: bytesValue is not base64"),
         (r#""traceState":{"a":[1]}"#, "traceState: expected a string"),
+        (r#""parentSpanId":"zz""#, "parentSpanId: `zz` is not hexadecimal"),
     ] {
         let text = record(&format!("{odd},{kept}"));
         let (payload, whole) = (scan(text.as_bytes()).unwrap(), decode(text.as_bytes()));

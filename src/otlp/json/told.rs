@@ -86,7 +86,7 @@ mod tests {
             assert_eq!(kept.resource_spans[0].scope_spans[0].spans.len(), 2, "{field}");
             assert_eq!((rejected.count, rejected.first.contains(expected)), (1, true), "{}", rejected.first);
         };
-        check(r#""kind":"SPAN_KIND_OF_ITS_OWN""#, "kind is");
+        check(r#""parentSpanId":"not hexadecimal""#, "parentSpanId is");
         check(r#""startTimeUnixNano":"yesterday""#, "startTimeUnixNano is \"yesterday\"");
         check(r#""droppedAttributesCount":-1"#, "droppedAttributesCount is -1");
         assert!(that_can_be_told(b"[]").is_none());

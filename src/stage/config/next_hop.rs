@@ -36,7 +36,7 @@ pub struct NextHop {
 pub enum Target {
     /// `http://host:port` or `https://host:port`.
     Grpc(Uri),
-    Http(Urls),
+    Http(Box<Urls>),
 }
 
 /// Where each signal goes. None: nobody takes it.
@@ -149,7 +149,7 @@ impl NextHop {
         let (metrics, logs) = (of("metrics_endpoint", "v1/metrics"), of("logs_endpoint", "v1/logs"));
         let profiles = of("profiles_endpoint", "v1development/profiles");
         let rest = Self::rest(&mut section, extensions, (Duration::from_secs(30), HTTP_BYTES));
-        Some(Self { target: Target::Http(Urls { traces: traces?, metrics, logs, profiles }), tls, ..rest })
+        Some(Self { target: Target::Http(Urls { traces: traces?, metrics, logs, profiles }.into()), tls, ..rest })
     }
 
     /// What both have; the target is for the caller to fill in.

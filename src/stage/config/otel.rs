@@ -50,7 +50,7 @@ fn forwarded(text: &str) -> Result<Target, String> {
     };
     match (in_clear, text.split_once("://")) {
         (Some(scheme), Some((_, rest))) => grpc_url(&format!("{scheme}://{rest}"), Insecure(false)).map(Target::Grpc),
-        _ => http_url(text).map(|base| Target::Http(all_below(&base))),
+        _ => http_url(text).map(|base| Target::Http(all_below(&base).into())),
     }
 }
 
@@ -100,13 +100,16 @@ impl Variables<'_> {
             found_or(self.found, &name, http_url(&held))
         };
         let base = of("ENDPOINT").as_ref().map(all_below);
-        Some(Target::Http(Urls {
-            // As it is, even without a path.
-            traces: of("TRACES_ENDPOINT").or_else(|| base.as_ref().map(|base| base.traces.clone()))?,
-            metrics: of("METRICS_ENDPOINT").or_else(|| base.as_ref().and_then(|base| base.metrics.clone())),
-            logs: of("LOGS_ENDPOINT").or_else(|| base.as_ref().and_then(|base| base.logs.clone())),
-            profiles: base.as_ref().and_then(|base| base.profiles.clone()),
-        }))
+        Some(Target::Http(
+            Urls {
+                // As it is, even without a path.
+                traces: of("TRACES_ENDPOINT").or_else(|| base.as_ref().map(|base| base.traces.clone()))?,
+                metrics: of("METRICS_ENDPOINT").or_else(|| base.as_ref().and_then(|base| base.metrics.clone())),
+                logs: of("LOGS_ENDPOINT").or_else(|| base.as_ref().and_then(|base| base.logs.clone())),
+                profiles: base.as_ref().and_then(|base| base.profiles.clone()),
+            }
+            .into(),
+        ))
     }
 
     fn compression(&self) -> Compression {

@@ -26,8 +26,8 @@ pub struct Forwarder {
 }
 
 enum Way {
-    Grpc(grpc::Grpc),
-    Http(http::Http),
+    Grpc(Box<grpc::Grpc>),
+    Http(Box<http::Http>),
 }
 
 /// What is sent on.
@@ -47,8 +47,8 @@ impl Forwarder {
     /// Where a certificate, key or token cannot be read.
     pub fn to(next_hop: &NextHop) -> Result<Self> {
         let way = match &next_hop.target {
-            Target::Grpc(uri) => Way::Grpc(grpc::Grpc::to(uri, next_hop)?),
-            Target::Http(urls) => Way::Http(http::Http::to(urls, next_hop)?),
+            Target::Grpc(uri) => Way::Grpc(grpc::Grpc::to(uri, next_hop)?.into()),
+            Target::Http(urls) => Way::Http(http::Http::to(urls, next_hop)?.into()),
         };
         Ok(Self { way, next_hop: next_hop.clone(), is_down: AtomicBool::new(false) })
     }
