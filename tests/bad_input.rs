@@ -391,8 +391,8 @@ fn a_bomb_takes_no_more_memory_than_its_limit() {
         child.stderr.take().unwrap().read_to_string(&mut out).unwrap();
         assert_eq!(exited.code(), Some(exit), "{what}: {out}");
         assert!(out.contains(says) && !out.contains("panicked"), "{what}: {out}");
-        // The window that tells what a file is takes most of it.
-        assert!(peak < 120 << 20, "{what}: {} MiB", peak >> 20);
+        // The window that tells what a file is takes most of it, and the program's own pages a good part.
+        assert!(peak < 140 << 20, "{what}: {} MiB", peak >> 20);
     }
 }
 
