@@ -46,7 +46,7 @@ impl Era {
                 ClockState::NoEvidence => Use::NoModel,
                 ClockState::Corrected if is_left => Use::LeftAlone,
                 ClockState::Corrected if furthest_ns(model) > limits.max_correction_ns => Use::Capped,
-                ClockState::Corrected => Use::Until(expiry(model, limits.max_age_ns)),
+                ClockState::Corrected => Use::Until(expiry(model, limits)),
                 ClockState::Capped => Use::Capped,
                 ClockState::Reference | ClockState::WithinUncertainty | ClockState::Contradictory => Use::LeftAlone,
             }
@@ -83,8 +83,8 @@ fn furthest_ns(model: &ClockModel) -> i64 {
 
 /// The last reading of a clock that its model still corrects: not long behind its last knot, and there only while the
 /// offset, which goes on at the clock's long-run rate, exceeds its own interval, which grows. Until that has doubled there
-/// is no new reason to leave what was moved.
-fn expiry(model: &ClockModel, max_age_ns: i64) -> LocalTime {
+/// is no new reason to leave what was moved. Nor is a clock followed to where it is off by more than may be corrected.
+fn expiry(model: &ClockModel, limits: &Limits) -> LocalTime {
     let Some(segment) = model.segments.last() else { return LocalTime::MAX };
     let Some(last) = segment.knots.last() else { return LocalTime::MAX };
     if !segment.is_moved() {
@@ -96,7 +96,9 @@ fn expiry(model: &ClockModel, max_age_ns: i64) -> LocalTime {
     let shrinks = segment.onward.growth_ppb.saturating_sub(gains);
     let exceeds_ns = if margin > 0 { length(margin, shrinks) } else { 0 };
     let doubles_ns = length(last.uncertainty_ns, segment.onward.growth_ppb);
-    last.local.plus(exceeds_ns.max(doubles_ns).min(max_age_ns))
+    let room = limits.max_correction_ns.saturating_sub(last.offset_ns.saturating_abs());
+    let too_far_ns = length(room, gains);
+    last.local.plus(exceeds_ns.max(doubles_ns).min(too_far_ns).min(limits.max_age_ns))
 }
 
 /// How long it takes to make up so much at this rate, ns; for ever at none.
@@ -149,7 +151,8 @@ pub(super) mod tests {
 
     fn check(offset_ms: i64, rate_ppm: i64, growth_ppm: i64, expected_s: i64) {
         let onward = Onward { rate_ppb: rate_ppm * 1000, growth_ppb: growth_ppm * 1000 };
-        let until = expiry(&ahead(offset_ms * 1_000_000, onward), 3600 * S);
+        let limits = Limits { max_correction_ns: 1_200_000_000, ..limits() };
+        let until = expiry(&ahead(offset_ms * 1_000_000, onward), &limits);
         assert_eq!((until.nanos() - NOON) / S, expected_s, "{offset_ms} ms, {rate_ppm} ± {growth_ppm} ppm");
     }
 
@@ -164,6 +167,7 @@ pub(super) mod tests {
         check(4, -20, 15, 85);
         check(-4, 20, 15, 85);
         check(100, 0, 500, 198);
+        check(1100, 100, 15, 1000);
         // What was unsure when it was moved.
         check(0, 0, 15, 66);
     }

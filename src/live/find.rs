@@ -1,16 +1,17 @@
 //! Resources → their clocks, kept from request to request; and models published anew while requests pass.
 
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use rustc_hash::FxHashMap;
 
 use super::era::{Era, Limits};
+use super::pass::side;
 use crate::clock::{ClockId, LocalTime, ReferenceTime};
 use crate::correct::EndHabit;
 use crate::identity::Attributes;
 use crate::models::Models;
-use crate::otlp::{self, Malformed, Payload};
+use crate::otlp::{self, Payload};
 
 /// A resource, and whose clock stamps its spans.
 #[derive(Debug)]
@@ -31,12 +32,17 @@ pub struct Published {
     pub eras: Vec<Era>,
     /// By fingerprint.
     resources: RwLock<FxHashMap<u64, Arc<Found>>>,
+    /// Bytes of their attributes.
+    bytes: AtomicUsize,
     /// The latest start of resources that are no longer kept, ns by the reference.
     forgotten: AtomicI64,
 }
 
 /// Resources that are kept; with more, all are looked up anew.
 const MOST_RESOURCES: usize = 1 << 16;
+
+/// What their attributes may take.
+const MOST_BYTES: usize = 16 << 20;
 
 /// No span ends, and none of ours starts, so much later than it arrives: clocks of stages differ a little.
 pub(super) const AFTER_ARRIVAL_NS: i64 = 1_000_000_000;
@@ -49,21 +55,20 @@ impl Published {
     }
 
     fn with(eras: Vec<Era>) -> Self {
-        Self { eras, resources: RwLock::default(), forgotten: AtomicI64::new(i64::MIN) }
+        let bytes = AtomicUsize::new(0);
+        Self { eras, resources: RwLock::default(), bytes, forgotten: AtomicI64::new(i64::MIN) }
     }
 
-    /// Whose clocks stamped a record's spans, by resource; and remembers how far they have got.
-    ///
-    /// # Errors
-    /// Where a resource is not well-formed.
-    pub fn find(&self, payload: &Payload<'_>) -> Result<Vec<Arc<Found>>, Malformed> {
+    /// Whose clocks stamped the spans of a record that arrived at this time, by resource; and remembers how far they have
+    /// got. A resource that cannot be read has no attributes.
+    pub fn find(&self, payload: &Payload<'_>, arrival: ReferenceTime) -> Vec<Arc<Found>> {
         let mut found = Vec::with_capacity(payload.resources.len());
         for (index, site) in payload.resources.iter().enumerate() {
             let known = self.resources.read().unwrap_or_else(PoisonError::into_inner).get(&site.fingerprint).cloned();
-            found.push(match known {
-                Some(known) => known,
-                None => self.remember(site.fingerprint, otlp::resource_attributes(payload, index)?),
-            });
+            found.push(known.unwrap_or_else(|| {
+                let attributes = otlp::resource_attributes(payload, index).unwrap_or_default();
+                self.remember(site.fingerprint, attributes, arrival)
+            }));
         }
         let mut latest = vec![i64::MIN; found.len()];
         for span in payload.spans.iter().filter(|span| !span.head.start.is_broken()) {
@@ -71,18 +76,21 @@ impl Published {
             *latest = (*latest).max(span.head.start.nanos());
         }
         found.iter().zip(latest).for_each(|(found, latest)| found.reaches(latest));
-        Ok(found)
+        found
     }
 
-    fn remember(&self, fingerprint: u64, mut attributes: Attributes) -> Arc<Found> {
+    fn remember(&self, fingerprint: u64, mut attributes: Attributes, arrival: ReferenceTime) -> Arc<Found> {
         attributes.sort_unstable();
+        let bytes: usize = attributes.iter().map(|(name, value)| name.len() + value.len()).sum();
         let found = Arc::new(self.lookup(attributes, i64::MIN));
         let mut resources = self.resources.write().unwrap_or_else(PoisonError::into_inner);
-        if resources.len() >= MOST_RESOURCES {
-            let latest = resources.values().filter_map(|found| self.latest(found)).max();
+        if resources.len() >= MOST_RESOURCES || self.bytes.load(Ordering::Relaxed) + bytes > MOST_BYTES {
+            let latest = resources.values().filter_map(|found| self.latest(found, arrival)).max();
             self.forgotten.fetch_max(latest.unwrap_or(i64::MIN), Ordering::Relaxed);
             resources.clear();
+            self.bytes.store(0, Ordering::Relaxed);
         }
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
         Arc::clone(resources.entry(fingerprint).or_insert(found))
     }
 
@@ -93,33 +101,33 @@ impl Published {
         Found { attributes, ends, clocks, latest: latest.into() }
     }
 
-    /// The latest start of a resource as the newest models put it, ns by the reference; `None` where it sent nothing.
-    fn latest(&self, found: &Found) -> Option<i64> {
+    /// The latest start of a resource as the newest models put it, ns by the reference; `None` where it sent nothing, or
+    /// is further than it can be: one span from 2099 would stop all models.
+    fn latest(&self, found: &Found, now: ReferenceTime) -> Option<i64> {
         let latest = LocalTime::from_nanos(found.latest.load(Ordering::Relaxed));
-        let clock = found.clocks.last().copied().flatten();
-        (latest.nanos() > i64::MIN).then(|| match (self.eras.last(), clock) {
-            (Some(era), Some(clock)) => {
-                let model = &era.models.clock(clock).1;
-                let segment = model.segment_at(latest).and_then(|number| model.segments.get(number));
-                latest.plus(-segment.map_or(0, |segment| segment.applied_at(latest))).nanos()
-            }
-            _ => latest.nanos(),
-        })
+        let era = self.eras.last();
+        let model = era.zip(found.clocks.last().copied().flatten()).map(|(era, clock)| &era.models.clock(clock).1);
+        let segment = model.and_then(|model| model.segments.get(side(model, latest, now)?));
+        let reached = latest.plus(-segment.map_or(0, |segment| segment.applied_at(latest))).nanos();
+        Some(reached).filter(|reached| latest.nanos() > i64::MIN && *reached <= now.plus(AFTER_ARRIVAL_NS).nanos())
     }
 
-    /// These with `models` after them, from a time later than all that was sent, as the new ones put it. A clock that is
-    /// further than its arrival does not count, or one span from 2099 would stop them. The caller sees to it that nothing
-    /// is looked up here meanwhile.
+    /// These with `models` after them, from a time later than all that was sent, as the new ones put it. The caller sees to
+    /// it that nothing is looked up here meanwhile.
     #[must_use]
     pub fn followed_by(&self, models: Arc<Models>, limits: &Limits, now: ReferenceTime) -> Self {
         let mut eras = self.eras(limits);
+        // Of more than two the older ones are over: what was sent under them is not sent again.
+        if eras.len() > 1 {
+            eras.drain(..eras.len() - 1);
+            eras[0].from = ReferenceTime::from_nanos(i64::MIN);
+        }
         eras.push(Era::of(models, ReferenceTime::from_nanos(i64::MIN), limits));
         let mut next = self.again(eras);
         let known = next.resources.get_mut().unwrap_or_else(PoisonError::into_inner);
         let known: Vec<Arc<Found>> = known.values().cloned().collect();
         let forgotten = next.forgotten.load(Ordering::Relaxed);
-        let latest = known.iter().filter_map(|found| next.latest(found)).chain([forgotten]);
-        let latest = latest.filter(|latest| *latest <= now.plus(AFTER_ARRIVAL_NS).nanos()).max();
+        let latest = known.iter().filter_map(|found| next.latest(found, now)).chain([forgotten]).max();
         let after = latest.map_or(i64::MIN, |latest| latest.saturating_add(1));
         let [.., last] = next.eras.as_mut_slice() else { return next };
         last.from = ReferenceTime::from_nanos(after);
@@ -132,14 +140,8 @@ impl Published {
         self.again(self.eras(limits))
     }
 
-    /// Of more than two the older ones are over: what was sent under them is not sent again.
     fn eras(&self, limits: &Limits) -> Vec<Era> {
-        let kept = &self.eras[self.eras.len().saturating_sub(2)..];
-        let mut eras: Vec<Era> = kept.iter().map(|era| Era::of(Arc::clone(&era.models), era.from, limits)).collect();
-        if let Some(first) = eras.first_mut() {
-            first.from = ReferenceTime::from_nanos(i64::MIN);
-        }
-        eras
+        self.eras.iter().map(|era| Era::of(Arc::clone(&era.models), era.from, limits)).collect()
     }
 
     fn again(&self, eras: Vec<Era>) -> Self {
@@ -150,6 +152,7 @@ impl Published {
             (*fingerprint, Arc::new(next.lookup(found.attributes.clone(), latest)))
         };
         let found = resources.iter().map(found).collect();
+        next.bytes = self.bytes.load(Ordering::Relaxed).into();
         next.forgotten = self.forgotten.load(Ordering::Relaxed).into();
         next.resources = RwLock::new(found);
         next

@@ -170,15 +170,15 @@ fn era_of<'a>(
 }
 
 /// The side of a step that a reading is on, told by when it arrived: of the segments that it may lie in the one in which it
-/// is latest, but not later than that. A clock that stepped back reads the same times twice, and what passes is new.
-fn side(model: &ClockModel, at: LocalTime, arrival: ReferenceTime) -> Option<usize> {
+/// is latest, but not later than that, give or take what clocks of stages differ. A clock that stepped back reads the same times twice, and what passes is new.
+pub(super) fn side(model: &ClockModel, at: LocalTime, arrival: ReferenceTime) -> Option<usize> {
     if model.segments.len() == 1 {
         return Some(0);
     }
     let candidates = model.segments_at(at).map(|(number, segment)| (at.plus(-segment.offset_at(at)).nanos(), number));
     let (mut before, mut after) = (None, None);
     for candidate in candidates {
-        if candidate.0 <= arrival.nanos() {
+        if candidate.0 <= arrival.plus(AFTER_ARRIVAL_NS).nanos() {
             before = before.max(Some(candidate));
         } else if after.is_none_or(|least| candidate < least) {
             after = Some(candidate);

@@ -76,7 +76,7 @@ fn stepped(offset_ns: i64) -> ClockModel {
 
 fn sent(published: &Published, bytes: &[u8], arrival: i64, mode: Mode) -> Passed {
     let payload = otlp::protobuf::locate(bytes).unwrap();
-    let found = published.find(&payload).unwrap();
+    let found = published.find(&payload, ReferenceTime::from_nanos(NOON + arrival));
     pass(&payload, published, &found, ReferenceTime::from_nanos(NOON + arrival), mode)
 }
 

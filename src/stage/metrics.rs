@@ -90,7 +90,7 @@ impl Metrics {
         let requests = Family::<RequestLabels, Counter>::default();
         registry.register("requests", "Requests by what the sender was told", requests.clone());
         let of_outcome = Family::<OutcomeLabel, Counter>::default();
-        registry.register("spans", "Spans of traces by what became of them", of_outcome.clone());
+        registry.register("spans", "Spans of traces by what became of them, each time they came", of_outcome.clone());
         let spans = OUTCOMES.map(|(_, outcome)| of_outcome.get_or_create(&OutcomeLabel { outcome }).clone());
         let reloads = Family::<ResultLabel, Counter>::default();
         let results = ["ok", "failed"].map(|result| ResultLabel { result });

@@ -65,6 +65,17 @@ impl Relay {
         Arc::clone(&self.published.read().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// The answer of a request, from its first byte on counted among those that are on their way; `None` where they are
+    /// given up.
+    pub async fn unless_over<T>(&self, answer: impl Future<Output = T>) -> Option<T> {
+        let _passing = Passing::of(&self.passing);
+        let mut over = self.over.subscribe();
+        tokio::select! {
+            answer = answer => Some(answer),
+            _ = over.wait_for(|over| *over) => None,
+        }
+    }
+
     /// Gives up what is on its way, and tells its senders to send it again; how many requests those are.
     pub fn give_up(&self) -> u64 {
         let count = self.passing.load(Ordering::Relaxed);
@@ -83,7 +94,6 @@ impl Relay {
     /// # Errors
     /// What the next hop refused, and why; or what cannot be understood.
     pub async fn pass(&self, request: Request) -> Result<Accepted, Refusal> {
-        let _passing = Passing::of(&self.passing);
         let settings = self.settings();
         let Request { signal, encoding, bytes, metadata, deadline, claim } = request;
         let mut rejected = None;
@@ -113,11 +123,7 @@ impl Relay {
         } else {
             bytes
         };
-        let mut over = self.over.subscribe();
-        let sent = tokio::select! {
-            sent = settings.forwarder.send(Outgoing { signal, encoding, bytes, metadata, deadline }) => sent,
-            _ = over.wait_for(|over| *over) => Err(Refusal::unavailable("stopping, and the next hop has not answered")),
-        };
+        let sent = settings.forwarder.send(Outgoing { signal, encoding, bytes, metadata, deadline }).await;
         drop(claim);
         Ok(together(rejected, sent?))
     }
@@ -128,12 +134,12 @@ impl Relay {
         let invalid = |error: otlp::Malformed| Refusal::invalid(format!("not OTLP: {error}"));
         let payload = otlp::locate(encoding, &bytes).map_err(invalid)?;
         if payload.is_foreign && payload.spans.is_empty() {
-            return Err(Refusal::invalid("JSON, but not OTLP's: there is no resourceSpans"));
+            return Err(Refusal::invalid(FOREIGN));
         }
         if payload.spans.is_empty() {
             return Ok(None);
         }
-        let (published, found) = self.find(&payload).map_err(invalid)?;
+        let (published, found) = self.find(&payload, arrival);
         let Passed { edits, tally } = live::pass(&payload, &published, &found, arrival, mode);
         self.metrics.passed(&tally);
         if edits.is_empty() {
@@ -151,10 +157,10 @@ impl Relay {
     }
 
     /// Looks clocks up under the lock that publishing takes, so that what is published next knows of these spans.
-    fn find(&self, payload: &Payload<'_>) -> Result<(Arc<Published>, Vec<Arc<Found>>), otlp::Malformed> {
+    fn find(&self, payload: &Payload<'_>, arrival: ReferenceTime) -> (Arc<Published>, Vec<Arc<Found>>) {
         let published = self.published.read().unwrap_or_else(PoisonError::into_inner);
-        let found = published.find(payload)?;
-        Ok((Arc::clone(&published), found))
+        let found = published.find(payload, arrival);
+        (Arc::clone(&published), found)
     }
 }
 
@@ -174,6 +180,8 @@ impl Drop for Passing<'_> {
     }
 }
 
+const FOREIGN: &str = "JSON, but not OTLP's: there is no resourceSpans";
+
 /// Room for the marks of a span.
 const MARKS_BYTES: usize = 160;
 
@@ -182,6 +190,10 @@ fn to_protobuf(bytes: &[u8]) -> Result<(Bytes, Option<Partial>), Refusal> {
     let encoded =
         |bytes: &[u8]| otlp::json::decode(bytes).map(|data| Bytes::from(prost::Message::encode_to_vec(&data)));
     match encoded(bytes) {
+        // A record of another kind is empty to one who passes over keys that are not OTLP's.
+        Ok(encoded) if encoded.is_empty() && otlp::json::scan(bytes).is_ok_and(|payload| payload.is_foreign) => {
+            Err(Refusal::invalid(FOREIGN))
+        }
         Ok(encoded) => Ok((encoded, None)),
         Err(malformed) => {
             let invalid = || Refusal::invalid(format!("not OTLP: {malformed}"));

@@ -208,6 +208,9 @@ fn scan_span(cursor: &mut Cursor<'_>, payload: &mut Payload<'_>) -> Result<(), B
     head.start = local_time(&start);
     head.end = local_time(&end);
     let (attributes_at, has_attributes) = attributes_place(attributes, &at);
+    if payload.spans.len() >= payload.bytes.len() / 16 + (1 << 16) {
+        return Err(broken(at.start, "more spans than so many bytes can hold"));
+    }
     let (marks, annotated) = marks.finish();
     payload.spans.push(SpanSite {
         head,

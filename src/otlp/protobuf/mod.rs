@@ -57,7 +57,7 @@ fn scan_for<const FACTS: bool>(bytes: &[u8]) -> Result<Payload<'_>, Malformed> {
     let mut fields = Fields::new(bytes, 0..bytes.len());
     while let Some(field) = fields.next()? {
         if field.number == 1 {
-            let container = payload.hold(field.message()?, None);
+            let container = payload.hold(field.message()?, None)?;
             scan_resource_spans::<FACTS>(&mut payload, container)?;
         }
     }
@@ -65,11 +65,20 @@ fn scan_for<const FACTS: bool>(bytes: &[u8]) -> Result<Payload<'_>, Malformed> {
 }
 
 impl Payload<'_> {
-    fn hold(&mut self, message: (usize, Range<usize>), parent: Option<u32>) -> u32 {
+    fn hold(&mut self, message: (usize, Range<usize>), parent: Option<u32>) -> Result<u32, Broken> {
         let (length_at, content) = message;
+        if self.containers.len() >= most_messages(self.bytes) {
+            let what = "more spans and events than so many bytes can hold".to_owned();
+            return Err(Box::new(Malformed { at: length_at, what }));
+        }
         self.containers.push(Container { length_at, content, parent });
-        (self.containers.len() - 1) as u32
+        Ok((self.containers.len() - 1) as u32)
     }
+}
+
+/// A span has ids and times, an event a time: a record of nothing but empty ones would take a hundred times its bytes.
+fn most_messages(bytes: &[u8]) -> usize {
+    bytes.len() / 16 + (1 << 16)
 }
 
 fn scan_resource_spans<const FACTS: bool>(payload: &mut Payload<'_>, container: u32) -> Result<(), Broken> {
@@ -81,7 +90,7 @@ fn scan_resource_spans<const FACTS: bool>(payload: &mut Payload<'_>, container: 
         match field.number {
             1 => payload.resources[resource as usize].at.push(field.message()?.1),
             2 => {
-                let scope = payload.hold(field.message()?, Some(container));
+                let scope = payload.hold(field.message()?, Some(container))?;
                 let mut inner = Fields::new(payload.bytes, payload.containers[scope as usize].content.clone());
                 let name = payload.scopes.len();
                 payload.scopes.push(Cow::default());
@@ -89,7 +98,7 @@ fn scan_resource_spans<const FACTS: bool>(payload: &mut Payload<'_>, container: 
                     match field.number {
                         1 if FACTS => payload.scopes[name] = scope_name(payload.bytes, field.message()?.1)?,
                         2 => {
-                            let span = payload.hold(field.message()?, Some(scope));
+                            let span = payload.hold(field.message()?, Some(scope))?;
                             scan_span::<FACTS>(payload, span, (resource, name as u32))?;
                         }
                         _ => {}
@@ -153,7 +162,7 @@ fn scan_span<const FACTS: bool>(
                 marks.learn(key, value);
             }
             11 => {
-                let event = payload.hold(field.message()?, Some(container));
+                let event = payload.hold(field.message()?, Some(container))?;
                 scan_event(payload, event)?;
             }
             13 => payload.links.push(link(bytes, field.message()?.1)?),

@@ -12,6 +12,8 @@ const MIDDLEWARES: &str = "unskew runs no middlewares: put them into the Collect
 pub(super) const GRPC_LISTENER: Answers =
     &[("read_buffer_size", BUFFER), ("write_buffer_size", BUFFER), ("middlewares", MIDDLEWARES)];
 
+pub(super) const KEEPALIVE: Answers = &[("enforcement_policy", "clients may ping as often as they like: leave it out")];
+
 const PATHS: &str =
     "paths are OTLP's own, /v1/traces, /v1/metrics and /v1/logs: leave it out, or rewrite it in a proxy";
 
@@ -30,7 +32,7 @@ pub(super) const HTTP_LISTENER: Answers = &[
 ];
 
 const CIPHERS: &str = "every suite that is spoken is held to be safe: give min_version";
-const RELOAD: &str = "certificates are read again on SIGHUP: leave it out";
+const RELOAD: &str = "certificates are read when the program starts: leave it out";
 const CURVES: &str = "leave it out: the library's own order is taken";
 const TPM: &str = "keys are read from PEM: give key_file";
 const POOL: &str = "with ca_file that alone is believed, without it the system: leave it out, or join both in one file";

@@ -44,7 +44,7 @@ pub struct Http {
     /// Whether metadata that `metadata_keys` names is taken from requests; default true.
     pub include_metadata: bool,
     pub auth: Option<Bearer>,
-    /// For a whole request with its body, from its first byte on; default 1 min; none where 0 is given.
+    /// For a request's head, and again for its body; default 1 min; none where 0 is given.
     pub read_timeout: Option<Duration>,
     /// For a request's head; default 1 min; none where 0 is given.
     pub read_header_timeout: Option<Duration>,
@@ -65,10 +65,6 @@ pub struct Keepalive {
     pub time: Duration,
     /// For its answer; default 20 s.
     pub timeout: Duration,
-    /// The least between two pings of a client; default 5 min.
-    pub min_time: Duration,
-    /// Whether a client without calls may ping; default false.
-    pub permit_without_stream: bool,
 }
 
 impl Default for Keepalive {
@@ -79,8 +75,6 @@ impl Default for Keepalive {
             max_connection_age_grace: None,
             time: Duration::from_hours(2),
             timeout: Duration::from_secs(20),
-            min_time: Duration::from_mins(5),
-            permit_without_stream: false,
         }
     }
 }
@@ -189,6 +183,7 @@ impl Grpc {
 
 impl Keepalive {
     fn read(mut section: Section<'_>) -> Self {
+        section.refuse(answers::KEEPALIVE);
         let mut keepalive = Self::default();
         if let Some(mut server) = section.section("server_parameters") {
             let some = |length: Option<Duration>| length.filter(|length| !length.is_zero());
@@ -197,10 +192,6 @@ impl Keepalive {
             keepalive.max_connection_age_grace = some(server.duration("max_connection_age_grace"));
             keepalive.time = some(server.duration("time")).unwrap_or(keepalive.time);
             keepalive.timeout = some(server.duration("timeout")).unwrap_or(keepalive.timeout);
-        }
-        if let Some(mut policy) = section.section("enforcement_policy") {
-            keepalive.min_time = policy.duration("min_time").unwrap_or(keepalive.min_time);
-            keepalive.permit_without_stream = policy.flag("permit_without_stream").unwrap_or(false);
         }
         keepalive
     }

@@ -67,8 +67,7 @@ fn every_key_of_a_grpc_listener_counts() {
         "{endpoint: 'a:1', transport: tcp, max_recv_msg_size_mib: 8, max_concurrent_streams: 9, include_metadata: false,
           tls: {cert_file: /c, key_file: /k, client_ca_file: /ca, min_version: 1.3, max_version: '1.3'},
           keepalive: {server_parameters: {max_connection_idle: 1s, max_connection_age: 2s, max_connection_age_grace: 3s,
-                                          time: 4s, timeout: 5s},
-                      enforcement_policy: {min_time: 6s, permit_without_stream: true}}}",
+                                          time: 4s, timeout: 5s}}}",
     ));
     let s = Duration::from_secs;
     let expected = Grpc {
@@ -86,8 +85,6 @@ fn every_key_of_a_grpc_listener_counts() {
             max_connection_age_grace: Some(s(3)),
             time: s(4),
             timeout: s(5),
-            min_time: s(6),
-            permit_without_stream: true,
         },
         include_metadata: false,
         auth: None,

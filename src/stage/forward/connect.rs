@@ -15,6 +15,8 @@ pub(super) fn connector(tls: &ClientTls, http2: bool) -> Result<Connector> {
     let mut http = HttpConnector::new();
     http.enforce_http(false);
     http.set_nodelay(true);
+    // A next hop that has vanished is not waited for until TCP gives up by itself, a quarter of an hour.
+    http.set_tcp_user_timeout(Some(std::time::Duration::from_secs(20)));
     http.set_connect_timeout(Some(std::time::Duration::from_secs(5)));
     let mut builder = HttpsConnectorBuilder::new().with_tls_config(tls::client(tls)?).https_or_http();
     if let Some(name) = &tls.server_name {

@@ -8,11 +8,11 @@ use bytes::Bytes;
 use hyper::Uri;
 use hyper::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use hyper::http::uri::PathAndQuery;
+use tonic::Status;
 use tonic::client::Grpc as Client;
 use tonic::codec::CompressionEncoding;
 use tonic::metadata::MetadataMap;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Code, Status};
 
 use super::connect::connector;
 use super::{Failure, Outgoing};
@@ -85,11 +85,8 @@ impl Grpc {
     }
 
     fn failure(&self, status: &Status) -> Failure {
-        // A status that came from no wire is a connection's that was not made, or broke.
-        let broke = std::error::Error::source(status);
-        if let (Some(error), Code::Unavailable | Code::Unknown | Code::Cancelled | Code::Internal) =
-            (broke, status.code())
-        {
+        // A status that has a cause came from no wire: the connection was not made, or broke.
+        if let Some(error) = std::error::Error::source(status) {
             return Failure::Unreached(causes(error));
         }
         self.reached.store(true, Ordering::Relaxed);

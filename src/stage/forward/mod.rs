@@ -73,18 +73,31 @@ impl Forwarder {
     /// Sends all of it, in parts that the next hop takes, and tells what it said to all of them.
     ///
     /// # Errors
-    /// What it said to the first part that it refused: those before are sent again with it.
+    /// Where it refused all of it, or a part for now: then those before are sent again with it.
     pub async fn send(&self, outgoing: Outgoing) -> Result<Accepted, Refusal> {
         let most = usize::try_from(self.next_hop.max_request_bytes).unwrap_or(usize::MAX);
         if outgoing.bytes.len() <= most {
             return self.send_part(outgoing).await;
         }
         let (parts, mut accepted) = split(&outgoing, most)?;
+        let (mut taken, mut refused) = (0, None);
         for bytes in parts {
+            let items = items(&bytes, outgoing.signal);
             let part = Outgoing { bytes, encoding: Encoding::Protobuf, ..outgoing.clone() };
-            accepted = together(accepted, self.send_part(part).await?);
+            match self.send_part(part).await {
+                Ok(answer) => (taken, accepted) = (taken + 1, together(accepted, answer)),
+                // All of it is sent again.
+                Err(refusal) if refusal.is_retryable() => return Err(refusal),
+                Err(refusal) => {
+                    let rejected = Some(Partial { rejected: items, message: refusal.message.clone() });
+                    (refused, accepted) = (Some(refusal), together(accepted, rejected));
+                }
+            }
         }
-        Ok(accepted)
+        match refused {
+            Some(refusal) if taken == 0 => Err(refusal),
+            _ => Ok(accepted),
+        }
     }
 
     async fn send_part(&self, outgoing: Outgoing) -> Result<Accepted, Refusal> {
@@ -155,6 +168,15 @@ enum Failure {
     Unreached(String),
 }
 
+/// Items of a request, as far as they are told apart here.
+fn items(bytes: &[u8], signal: Signal) -> i64 {
+    let spans = match signal {
+        Signal::Traces => otlp::protobuf::locate(bytes).map_or(1, |payload| payload.spans.len()),
+        _ => 1,
+    };
+    i64::try_from(spans).unwrap_or(i64::MAX)
+}
+
 /// Parts of at most so many bytes, in protobuf: what JSON is, is decoded for that. An item that is longer by itself is
 /// rejected, as a client must not send what is over the limit.
 fn split(outgoing: &Outgoing, most: usize) -> Result<(Vec<Bytes>, Accepted), Refusal> {
@@ -171,12 +193,10 @@ fn split(outgoing: &Outgoing, most: usize) -> Result<(Vec<Bytes>, Accepted), Ref
             return Err(Refusal::too_large(text));
         }
     };
-    let parts = otlp::protobuf::split(&encoded, most).map_err(|error| Refusal::invalid(error.to_string()))?;
-    let (parts, over): (Vec<_>, Vec<_>) = parts.into_iter().map(Bytes::from).partition(|part| part.len() <= most);
-    let longest = over.iter().map(Bytes::len).max();
-    let rejected = longest.map(|longest| Partial {
-        rejected: i64::try_from(over.len()).unwrap_or(i64::MAX),
-        message: format!("{longest} bytes in one item, and the next hop takes {most}"),
+    let (parts, over) = otlp::protobuf::split(&encoded, most).map_err(|error| Refusal::invalid(error.to_string()))?;
+    let rejected = (over > 0).then(|| Partial {
+        rejected: i64::try_from(over).unwrap_or(i64::MAX),
+        message: format!("longer than the {most} bytes that the next hop takes, each by itself"),
     });
-    Ok((parts, rejected))
+    Ok((parts.into_iter().map(Bytes::from).collect(), rejected))
 }

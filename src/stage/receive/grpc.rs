@@ -35,6 +35,9 @@ pub struct GrpcService {
 /// For a sender that says nothing of its time-out: that of a Collector's gRPC exporter.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
+/// Whatever a sender says: what it holds of the budget is held from all others.
+const MOST_PATIENCE: Duration = Duration::from_mins(1);
+
 impl GrpcService {
     pub fn of(relay: Arc<Relay>, gate: Gate, listener: &config::Grpc) -> Self {
         let most = usize::try_from(listener.max_message_bytes).unwrap_or(usize::MAX);
@@ -89,7 +92,11 @@ impl Service for GrpcService {
             .accept_compressed(CompressionEncoding::Zstd)
             .send_compressed(CompressionEncoding::Gzip)
             .send_compressed(CompressionEncoding::Zstd);
-        let answered = tokio::time::timeout_at(deadline.into(), grpc.unary(call, request)).await;
+        let answer = tokio::time::timeout_at(deadline.into(), grpc.unary(call, request));
+        let Some(answered) = self.relay.unless_over(answer).await else {
+            self.relay.metrics.refused(signal, Transport::Grpc, Outcome::Retryable);
+            return status_answer(&stopping().to_status());
+        };
         let Ok(answer) = answered else {
             self.relay.metrics.refused(signal, Transport::Grpc, Outcome::Retryable);
             return status_answer(
@@ -100,6 +107,11 @@ impl Service for GrpcService {
         rewrite_oversize(&mut head.headers, self.most);
         hyper::Response::from_parts(head, body.boxed_unsync())
     }
+}
+
+/// What is told when the time to drain is over.
+pub(super) fn stopping() -> Refusal {
+    Refusal::unavailable("stopping, and the next hop has not answered: send it again")
 }
 
 pub(super) fn plain(text: &'static str) -> http_body_util::combinators::UnsyncBoxBody<Bytes, Status> {
@@ -132,7 +144,7 @@ const FROM_NEXT_HOP: &str = "unskew-relayed";
 /// What is left of a sender's time-out (`grpc-timeout`).
 fn patience_of(headers: &HeaderMap) -> Duration {
     let given = headers.get("grpc-timeout").and_then(|value| value.to_str().ok()).and_then(grpc_timeout);
-    given.unwrap_or(PATIENCE)
+    given.unwrap_or(PATIENCE).min(MOST_PATIENCE)
 }
 
 fn grpc_timeout(text: &str) -> Option<Duration> {

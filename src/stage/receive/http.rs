@@ -11,7 +11,7 @@ use hyper::header::{ACCEPT_ENCODING, ALLOW, CONTENT_ENCODING, CONTENT_TYPE, Head
 use hyper::{Method, Request as HttpRequest, Response, StatusCode};
 
 use super::body::{Metered, full, too_large};
-use super::grpc::{PATIENCE, not_taken, plain};
+use super::grpc::{PATIENCE, not_taken, plain, stopping};
 use super::{Answer, Service};
 use crate::stage::answer::{self, Refusal};
 use crate::stage::auth::Gate;
@@ -53,9 +53,9 @@ impl HttpService {
         let claim = self.relay.budget.claim();
         let body = Metered::of(request.into_body(), Arc::clone(&claim)).collect_up_to(self.most);
         let body = match self.read_timeout {
-            Some(patience) => tokio::time::timeout(patience, body).await.unwrap_or_else(|_| {
-                Err(Refusal::http(StatusCode::REQUEST_TIMEOUT, "the request did not arrive in time"))
-            }),
+            Some(patience) => tokio::time::timeout(patience, body)
+                .await
+                .unwrap_or_else(|_| Err(Refusal::late("the request did not arrive in time"))),
             None => body.await,
         }?;
         let bytes = match compression {
@@ -88,7 +88,8 @@ impl Service for HttpService {
             self.relay.metrics.refused(signal, Transport::Http, Outcome::Refused);
             return refused(&not_taken(signal), encoding);
         }
-        let answered = self.take(request, signal, encoding).await;
+        let answered = self.relay.unless_over(self.take(request, signal, encoding)).await;
+        let answered = answered.unwrap_or_else(|| Err(stopping()));
         self.relay.metrics.answered(signal, Transport::Http, &answered);
         match answered {
             Ok(accepted) => body(StatusCode::OK, encoding, answer::body(&accepted, encoding, signal)),

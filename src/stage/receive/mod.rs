@@ -57,7 +57,7 @@ const CONNECTION_WINDOW: u32 = 4 << 20;
 const FRAME_BYTES: u32 = 256 << 10;
 
 /// Streams of a connection at once, where nothing is said: enough for any Collector, and few enough for our memory.
-const STREAMS: u32 = 1024;
+const STREAMS: u32 = 128;
 
 /// Accepts connections until `stop` is true, then lets those that are open end. `open` is held by each of them.
 pub async fn accept<S: Service>(
