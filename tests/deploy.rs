@@ -177,7 +177,7 @@ const METRICS: [(&str, &[&str]); 8] = [
     ("unskew_pairs_out_of_order", &["when"]),
     ("unskew_requests_total", &["outcome"]),
     ("unskew_in_flight_bytes", &[]),
-    ("unskew_reload_failures_total", &[]),
+    ("unskew_reloads_total", &["result"]),
     ("unskew_clock_offset_seconds", &["clock"]),
     ("unskew_clock_uncertainty_seconds", &["clock"]),
 ];

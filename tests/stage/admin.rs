@@ -37,6 +37,20 @@ async fn spans_are_counted_by_what_became_of_them() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_alerts_ask_for_is_there() {
+    let fixed = crate::fixed::Fixed::of("s1", false);
+    let sink = Sink::start().await;
+    let stage = Stage::start(Config::to(&sink, Hop::Grpc).correcting_by(fixed.models())).await;
+    assert_eq!(stage.send(Via::Grpc, &spans::request(1)).await.code(), 0);
+    let alerts = include_str!("../../deploy/alerts.yaml");
+    let metrics = stage.get("/metrics").await.text();
+    let asked =
+        alerts.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').filter(|word| word.starts_with("unskew_"));
+    let missing: Vec<_> = asked.filter(|name| !metrics.lines().any(|line| line.starts_with(name))).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn clocks_are_told_as_json() {
     let sink = Sink::start().await;
     let stage = Stage::start(Config::to(&sink, Hop::Grpc)).await;
@@ -44,6 +58,80 @@ async fn clocks_are_told_as_json() {
     assert_eq!((clocks.status, clocks.media_type()), (200, "application/json"), "{clocks:?}");
     serde_json::from_slice::<serde_json::Value>(&clocks.body).unwrap();
     assert_eq!(stage.get("/no-such-path").await.status, 404);
+}
+
+fn texts(value: &serde_json::Value) -> std::collections::BTreeSet<&str> {
+    value.as_array().unwrap().iter().map(|text| text.as_str().unwrap()).collect()
+}
+
+/// An object has the members that its description requires, no others, and words of those that it lists.
+fn assert_described(object: &serde_json::Value, schema: &serde_json::Value) {
+    let members: std::collections::BTreeSet<&str> = object.as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(members, texts(&schema["required"]));
+    for (name, member) in object.as_object().unwrap() {
+        let property = &schema["properties"][name];
+        if property["enum"].is_array() {
+            assert!(texts(&property["enum"]).contains(member.as_str().unwrap()), "{name}: {member}");
+            continue;
+        }
+        let kind = match member {
+            serde_json::Value::Null => "null",
+            serde_json::Value::String(_) => "string",
+            serde_json::Value::Array(_) => "array",
+            serde_json::Value::Number(number) if number.is_f64() => "number",
+            serde_json::Value::Number(_) => "integer",
+            _ => "object",
+        };
+        let kinds = property["type"].as_str().map_or_else(|| texts(&property["type"]), |kind| [kind].into());
+        assert!(kinds.contains(kind) || kind == "integer" && kinds.contains("number"), "{name}: {member}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clocks_are_as_their_description_says() {
+    let fixed = crate::fixed::Fixed::of("s1", false);
+    let sink = Sink::start().await;
+    let stage = Stage::start(Config::to(&sink, Hop::Grpc).correcting_by(fixed.models())).await;
+    let parse = |body: &[u8]| serde_json::from_slice::<serde_json::Value>(body).unwrap();
+    let described = parse(&stage.get("/openapi.json").await.body);
+    let clocks = parse(&stage.get("/clocks").await.body);
+    let schemas = &described["components"]["schemas"];
+    assert_described(&clocks, &schemas["Clocks"]);
+    let all = clocks["clocks"].as_array().unwrap();
+    assert!(all.len() > 5);
+    all.iter().for_each(|clock| assert_described(clock, &schemas["Clock"]));
+    for path in described["paths"].as_object().unwrap().keys() {
+        assert_eq!(stage.get(path).await.status, 200, "{path}");
+    }
+}
+
+/// Other programs get the models that the stage corrects by, and again when they change.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clocks_are_served_to_other_programs() {
+    use unskew::proto::{GetClocksRequest, WatchClocksRequest, clock_service_client::ClockServiceClient};
+    let fixed = crate::fixed::Fixed::of("s1", false);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("models.binpb");
+    let bytes = std::fs::read(fixed.models().join("skew/models.binpb")).unwrap();
+    std::fs::write(&file, &bytes).unwrap();
+    let sink = Sink::start().await;
+    let stage = Stage::start(Config::to(&sink, Hop::Grpc).correcting_by(&file)).await;
+    let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{}", stage.admin)).unwrap();
+    let mut client = ClockServiceClient::new(endpoint.connect().await.unwrap());
+    let clocks = client.get_clocks(GetClocksRequest {}).await.unwrap().into_inner().models.unwrap();
+    assert_eq!(prost::Message::encode_to_vec(&clocks), bytes);
+
+    let mut watched = client.watch_clocks(WatchClocksRequest {}).await.unwrap().into_inner();
+    assert_eq!(watched.message().await.unwrap().unwrap().models, Some(clocks.clone()));
+    assert_eq!(stage.send(Via::Grpc, &spans::request(1)).await.code(), 0);
+    let mut other = clocks;
+    other.reference = "somebody else".to_owned();
+    std::fs::write(&file, prost::Message::encode_to_vec(&other)).unwrap();
+    let next = tokio::time::timeout(Duration::from_secs(5), watched.message()).await.expect("the file is looked at");
+    let next = next.unwrap().unwrap();
+    assert_eq!(next.models, Some(other));
+    // From behind all that was sent.
+    assert!(next.from_reference_unix_nano > 0, "{}", next.from_reference_unix_nano);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

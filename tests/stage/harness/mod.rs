@@ -16,8 +16,10 @@ pub use config::{Config, Hop};
 pub use program::Stage;
 pub use sink::{Answer, Sink};
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU16, Ordering};
+
+use tokio::net::TcpSocket;
 
 /// Paths of the calls that a receiver knows.
 pub const TRACES: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
@@ -34,7 +36,11 @@ pub fn free_address() -> SocketAddr {
     loop {
         let nth = (std::process::id() as u16).wrapping_mul(61).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
         let address = SocketAddr::from(([127, 0, 0, 1], FIRST + nth % COUNT));
-        if TcpListener::bind(address).is_ok() {
+        // Bound, and not listened on: a program that is started meanwhile has a copy until it runs, and a copy that listens
+        // would keep the port.
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_reuseaddr(true).unwrap();
+        if socket.bind(address).is_ok() {
             return address;
         }
     }
