@@ -91,7 +91,8 @@ async fn a_bomb_costs_no_more_memory_than_the_limit() {
         assert_eq!(reply.status, 413, "{packing:?}: {reply:?}");
     }
     let most = stage.memory_kb("VmHWM") >> 10;
-    assert!(most < 260, "{most} MiB at the most, of a limit of 64");
+    // Each of two threads may hold one as it grows, twice its length; a gigabyte is far from that.
+    assert!(most < 400, "{most} MiB at the most, of a limit of 64");
     assert!(sink.received().is_empty());
 }
 
