@@ -142,7 +142,7 @@ async fn compare(packing: Packing, millions: f64) {
     let relay = rows[1].least;
     let collector = rows.iter().find(|row| row.peer == Some("collector")).map(|row| row.least);
     println!(
-        "| process | CPU s per million spans | × relay | of the Collector | MB at the most |\n|---|---|---|---|---|"
+        "| process | CPU s per million spans | × relay | of the Collector | moved | MB at the most |\n|---|---|---|---|---|---|"
     );
     for Row { what, least, most_memory_kb, moved, .. } in &rows {
         let share = collector.map_or_else(|| "–".to_owned(), |collector| format!("1/{:.1}", collector / least));
