@@ -3,6 +3,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
@@ -29,21 +30,39 @@ impl Metered {
     pub async fn collect_up_to(mut self, most: usize) -> Result<Bytes, Refusal> {
         let expected = self.body.size_hint().lower().min(1 << 20) as usize;
         if self.body.size_hint().lower() > most as u64 {
-            return Err(too_large(most));
+            return self.refuse(most).await;
         }
         let mut whole = BytesMut::with_capacity(expected);
         while let Some(frame) = self.frame().await {
             let frame = frame.map_err(|status| Refusal::of_status(&status))?;
             if let Ok(data) = frame.into_data() {
                 if whole.len() + data.len() > most {
-                    return Err(too_large(most));
+                    drop(whole);
+                    return self.refuse(most).await;
                 }
                 whole.extend_from_slice(&data);
             }
         }
         Ok(whole.freeze())
     }
+
+    /// Refuses a body that is too long, when what comes of it has been read and let go: a sender that is still writing when
+    /// the connection ends does not see the answer, and tries again for ever.
+    async fn refuse(mut self, most: usize) -> Result<Bytes, Refusal> {
+        let mut left = most;
+        let rest = async {
+            while left > 0 {
+                let Some(Ok(frame)) = self.body.frame().await else { return };
+                left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
+            }
+        };
+        let _ = tokio::time::timeout(PATIENCE, rest).await;
+        Err(too_large(most))
+    }
 }
+
+/// How long the rest of a request that is refused is read.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What is told of a request that is longer than one may be.
 pub(super) fn too_large(most: usize) -> Refusal {
