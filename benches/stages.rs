@@ -25,6 +25,11 @@ fn decode(criterion: &mut Criterion) {
     group.bench_function("protobuf scan", |it| {
         it.iter(|| requests().map(|record| otlp::scan(Encoding::Protobuf, record).unwrap().spans.len()).sum::<usize>())
     });
+    group.bench_function("protobuf locate", |it| {
+        it.iter(|| {
+            requests().map(|record| otlp::locate(Encoding::Protobuf, record).unwrap().spans.len()).sum::<usize>()
+        })
+    });
     group.bench_function("protobuf by prost", |it| {
         it.iter(|| requests().for_each(|record| drop(black_box(TracesData::decode(record).unwrap()))))
     });

@@ -1,6 +1,7 @@
 //! OTLP protobuf: a wire scan that notes where times and ids sit, and a rewrite that leaves every other
 //! byte alone. Agrees with prost on what a message means (last field wins, unknown fields are passed over).
 
+mod keys;
 mod split;
 mod view;
 mod wire;
@@ -55,16 +56,20 @@ fn scan_for<const FACTS: bool>(bytes: &[u8]) -> Result<Payload<'_>, Malformed> {
         unknown_values: Counted::default(),
     };
     let mut fields = Fields::new(bytes, 0..bytes.len());
-    while let Some(field) = fields.next()? {
-        if field.number == 1 {
-            let container = payload.hold(field.message()?, None)?;
-            scan_resource_spans::<FACTS>(&mut payload, container)?;
+    while let Some(key) = fields.key()? {
+        match key {
+            keys::request::RESOURCE_SPANS => {
+                let container = payload.hold(fields.message()?, None)?;
+                scan_resource_spans::<FACTS>(&mut payload, container)?;
+            }
+            _ => fields.pass_over(key, keys::request::ALL)?,
         }
     }
     Ok(payload)
 }
 
 impl Payload<'_> {
+    #[inline]
     fn hold(&mut self, message: (usize, Range<usize>), parent: Option<u32>) -> Result<u32, Broken> {
         let (length_at, content) = message;
         if self.containers.len() >= most_messages(self.bytes) {
@@ -86,26 +91,28 @@ fn scan_resource_spans<const FACTS: bool>(payload: &mut Payload<'_>, container: 
     payload.resources.push(ResourceSite { at: Vec::new(), fingerprint: 0 });
     let content = payload.containers[container as usize].content.clone();
     let mut fields = Fields::new(payload.bytes, content);
-    while let Some(field) = fields.next()? {
-        match field.number {
-            1 => payload.resources[resource as usize].at.push(field.message()?.1),
-            2 => {
-                let scope = payload.hold(field.message()?, Some(container))?;
+    while let Some(key) = fields.key()? {
+        match key {
+            keys::resource_spans::RESOURCE => payload.resources[resource as usize].at.push(fields.message()?.1),
+            keys::resource_spans::SCOPE_SPANS => {
+                let scope = payload.hold(fields.message()?, Some(container))?;
                 let mut inner = Fields::new(payload.bytes, payload.containers[scope as usize].content.clone());
                 let name = payload.scopes.len();
                 payload.scopes.push(Cow::default());
-                while let Some(field) = inner.next()? {
-                    match field.number {
-                        1 if FACTS => payload.scopes[name] = scope_name(payload.bytes, field.message()?.1)?,
-                        2 => {
-                            let span = payload.hold(field.message()?, Some(scope))?;
+                while let Some(key) = inner.key()? {
+                    match key {
+                        keys::scope_spans::SCOPE if FACTS => {
+                            payload.scopes[name] = scope_name(payload.bytes, inner.message()?.1)?;
+                        }
+                        keys::scope_spans::SPAN => {
+                            let span = payload.hold(inner.message()?, Some(scope))?;
                             scan_span::<FACTS>(payload, span, (resource, name as u32))?;
                         }
-                        _ => {}
+                        _ => inner.pass_over(key, keys::scope_spans::ALL)?,
                     }
                 }
             }
-            _ => {}
+            _ => fields.pass_over(key, keys::resource_spans::ALL)?,
         }
     }
     let site = &mut payload.resources[resource as usize];
@@ -123,9 +130,10 @@ fn scan_resource_spans<const FACTS: bool>(payload: &mut Payload<'_>, container: 
 fn scope_name(bytes: &[u8], at: Range<usize>) -> Result<Cow<'_, str>, Broken> {
     let mut name = Cow::default();
     let mut fields = Fields::new(bytes, at);
-    while let Some(field) = fields.next()? {
-        if field.number == 1 {
-            name = String::from_utf8_lossy(field.slice(bytes)?);
+    while let Some(key) = fields.key()? {
+        match key {
+            keys::scope::NAME => name = String::from_utf8_lossy(fields.slice()?),
+            _ => fields.pass_over(key, keys::scope::ALL)?,
         }
     }
     Ok(name)
@@ -145,36 +153,40 @@ fn scan_span<const FACTS: bool>(
     let (mut start, mut end) = (None, None);
     let mut fields = Fields::new(bytes, at.clone());
     loop {
-        fields.pass_attributes(9, says_nothing::<FACTS>);
-        let Some(field) = fields.next()? else { break };
-        match field.number {
-            1 => head.trace = TraceId::from_bytes(field.slice(bytes)?),
-            2 => head.span = SpanId::from_bytes(field.slice(bytes)?),
-            4 => head.parent = Some(SpanId::from_bytes(field.slice(bytes)?)).filter(|id| id.0 != 0),
-            6 => head.kind = SpanKind::from_number(i64::from(field.varint()? as i32)),
-            7 => start = Some(field.time(bytes)?),
-            8 => end = Some(field.time(bytes)?),
-            9 => {
-                let (key, value) = key_value(bytes, field.message()?.1)?;
+        fields.pass_attributes(keys::span::ATTRIBUTE, is_read::<FACTS>);
+        let Some(key) = fields.key()? else { break };
+        match key {
+            keys::span::TRACE_ID => head.trace = TraceId::from_bytes(fields.slice()?),
+            keys::span::SPAN_ID => head.span = SpanId::from_bytes(fields.slice()?),
+            keys::span::PARENT_SPAN_ID => {
+                head.parent = Some(SpanId::from_bytes(fields.slice()?)).filter(|id| id.0 != 0);
+            }
+            keys::span::KIND => head.kind = SpanKind::from_number(i64::from(fields.varint()? as i32)),
+            keys::span::START => start = Some(fields.time()?),
+            keys::span::END => end = Some(fields.time()?),
+            keys::span::ATTRIBUTE => {
+                let (key, value) = key_value(bytes, fields.message()?.1)?;
                 if FACTS {
                     head.facts.learn(key, value);
                 }
                 marks.learn(key, value);
             }
-            11 => {
-                let event = payload.hold(field.message()?, Some(container))?;
+            keys::span::EVENT => {
+                let event = payload.hold(fields.message()?, Some(container))?;
                 scan_event(payload, event)?;
             }
-            13 => payload.links.push(link(bytes, field.message()?.1)?),
-            15 => {
-                let mut status = Fields::new(bytes, field.message()?.1);
-                while let Some(field) = status.next()? {
-                    if field.number == 3 {
-                        head.failed = field.varint()? as i32 == 2;
+            keys::span::LINK => payload.links.push(link(bytes, fields.message()?.1)?),
+            keys::span::STATUS => {
+                let mut status = Fields::new(bytes, fields.message()?.1);
+                while let Some(key) = status.key()? {
+                    match key {
+                        keys::status::CODE => head.failed = status.varint()? as i32 == 2,
+                        _ => status.pass_over(key, keys::status::ALL)?,
                     }
                 }
             }
-            _ => {}
+            keys::span::NAME => _ = fields.message()?,
+            _ => fields.pass_over(key, keys::span::ALL)?,
         }
     }
     head.start = LocalTime::from_unix_nano(start.as_ref().map_or(0, |time: &TimeField| time.unix_nano));
@@ -202,12 +214,12 @@ fn scan_event(payload: &mut Payload<'_>, container: u32) -> Result<(), Broken> {
     let content = payload.containers[container as usize].content.clone();
     let mut event = EventTime { time: None, attributes_at: content.end, has_attributes: None, container };
     let mut fields = Fields::new(payload.bytes, content);
-    while let Some(field) = fields.next()? {
-        match field.number {
-            1 => event.time = Some(field.time(payload.bytes)?),
+    while let Some(key) = fields.key()? {
+        match key {
+            keys::event::TIME => event.time = Some(fields.time()?),
             // Only to see that they can be read.
-            3 => drop(key_value(payload.bytes, field.message()?.1)?),
-            _ => {}
+            keys::event::ATTRIBUTE => drop(key_value(payload.bytes, fields.message()?.1)?),
+            _ => fields.pass_over(key, keys::event::ALL)?,
         }
     }
     payload.events.push(event);
@@ -217,45 +229,45 @@ fn scan_event(payload: &mut Payload<'_>, container: u32) -> Result<(), Broken> {
 fn link(bytes: &[u8], at: Range<usize>) -> Result<(TraceId, SpanId), Broken> {
     let mut target = (TraceId::default(), SpanId::default());
     let mut fields = Fields::new(bytes, at);
-    while let Some(field) = fields.next()? {
-        match field.number {
-            1 => target.0 = TraceId::from_bytes(field.slice(bytes)?),
-            2 => target.1 = SpanId::from_bytes(field.slice(bytes)?),
-            _ => {}
+    while let Some(key) = fields.key()? {
+        match key {
+            keys::link::TRACE_ID => target.0 = TraceId::from_bytes(fields.slice()?),
+            keys::link::SPAN_ID => target.1 = SpanId::from_bytes(fields.slice()?),
+            _ => fields.pass_over(key, keys::link::ALL)?,
         }
     }
     Ok(target)
 }
 
-/// Whether an attribute, written as everybody writes it (a short key, then the value), is one that we pass over.
-/// Most are, and to look at no more than the key is half of a scan's time.
+/// Whether the value of an attribute of this name is looked at. Most are not, and to look at no more than the name saves half
+/// of a scan's time.
 #[inline(always)]
-fn says_nothing<const FACTS: bool>(attribute: &[u8]) -> bool {
-    let [0x0A, length @ 0..0x80, rest @ ..] = attribute else { return false };
-    let Some((key, [0x12, value @ 0..0x80, rest @ ..])) = rest.split_at_checked(usize::from(*length)) else {
-        return false;
-    };
-    rest.len() == usize::from(*value) && !(FACTS && CallFacts::is_telling(key)) && !key.starts_with(b"unskew.")
+fn is_read<const FACTS: bool>(name: &[u8]) -> bool {
+    FACTS && CallFacts::is_telling(name) || name.starts_with(b"unskew.")
 }
 
 fn key_value(bytes: &[u8], at: Range<usize>) -> Result<(&[u8], AttributeValue<'_>), Broken> {
     let (mut key, mut value) = (&b""[..], AttributeValue::Other);
     let mut fields = Fields::new(bytes, at);
-    while let Some(field) = fields.next()? {
-        match field.number {
-            1 => key = field.slice(bytes)?,
-            2 => {
-                let mut any = Fields::new(bytes, field.message()?.1);
-                while let Some(field) = any.next()? {
-                    value = match field.number {
-                        1 => AttributeValue::Str(field.slice(bytes)?),
-                        3 => AttributeValue::Int(field.varint()? as i64),
-                        2 | 4..=8 => AttributeValue::Other,
-                        _ => value,
-                    };
+    while let Some(field) = fields.key()? {
+        match field {
+            keys::key_value::KEY => key = fields.slice()?,
+            keys::key_value::VALUE => {
+                let mut any = Fields::new(bytes, fields.message()?.1);
+                while let Some(field) = any.key()? {
+                    match field {
+                        keys::any_value::TEXT => value = AttributeValue::Str(any.slice()?),
+                        keys::any_value::INT => value = AttributeValue::Int(any.varint()? as i64),
+                        _ => {
+                            any.pass_over(field, keys::any_value::ALL)?;
+                            if keys::any_value::ALL.contains(&field) {
+                                value = AttributeValue::Other;
+                            }
+                        }
+                    }
                 }
             }
-            _ => {}
+            _ => fields.pass_over(field, keys::key_value::ALL)?,
         }
     }
     Ok((key, value))

@@ -7,6 +7,7 @@ use std::ops::Range;
 
 use prost::encoding::{encode_varint, encoded_len_varint};
 
+use super::keys;
 use super::wire::{Broken, Fields};
 use crate::otlp::payload::Malformed;
 
@@ -38,14 +39,14 @@ impl Message {
         let (mut inner, mut beside) = (Vec::new(), Vec::new());
         let mut begins = at.start;
         let mut fields = Fields::new(bytes, at);
-        while let Some(field) = fields.next()? {
-            let ends = fields.position();
-            if field.number == repeated {
-                inner.push(field.message()?.1);
+        while let Some(key) = fields.key()? {
+            if key == keys::delimited(repeated) {
+                inner.push(fields.message()?.1);
             } else {
-                beside.extend_from_slice(&bytes[begins..ends]);
+                fields.pass_over(key, &[keys::delimited(repeated)])?;
+                beside.extend_from_slice(&bytes[begins..fields.position()]);
             }
-            begins = ends;
+            begins = fields.position();
         }
         Ok(Self { inner, beside })
     }

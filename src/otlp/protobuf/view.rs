@@ -5,6 +5,7 @@ use std::ops::Range;
 use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value::Value};
 use prost::Message;
 
+use super::keys;
 use super::wire::{Broken, Fields};
 use crate::otlp::payload::Malformed;
 use crate::otlp::view::{AttributeView, EventView, IdView, LinkView, RecordView, ScopeView, SpanView, Text, ValueView};
@@ -17,9 +18,10 @@ use crate::span::SpanKind;
 pub fn view(bytes: &[u8]) -> Result<RecordView<'_>, Malformed> {
     let mut reader = Reader { bytes, record: RecordView::of_size(bytes.len()) };
     let mut fields = Fields::new(bytes, 0..bytes.len());
-    while let Some(field) = fields.next()? {
-        if field.number == 1 {
-            reader.resource_spans(field.message()?.1)?;
+    while let Some(key) = fields.key()? {
+        match key {
+            keys::request::RESOURCE_SPANS => reader.resource_spans(fields.message()?.1)?,
+            _ => fields.pass_over(key, keys::request::ALL)?,
         }
     }
     Ok(reader.record)
@@ -40,19 +42,22 @@ impl<'a> Reader<'a> {
         let first = end(&self.record.attributes.resources);
         self.record.resources.push(first..first);
         let mut fields = Fields::new(self.bytes, at);
-        while let Some(field) = fields.next()? {
-            match field.number {
-                1 => {
-                    let mut inner = Fields::new(self.bytes, field.message()?.1);
-                    while let Some(field) = inner.next()? {
-                        if field.number == 1 {
-                            let attribute = attribute(self.bytes, field.message()?.1)?;
-                            self.record.attributes.resources.push(attribute);
+        while let Some(key) = fields.key()? {
+            match key {
+                keys::resource_spans::RESOURCE => {
+                    let mut inner = Fields::new(self.bytes, fields.message()?.1);
+                    while let Some(key) = inner.key()? {
+                        match key {
+                            keys::resource::ATTRIBUTE => {
+                                let attribute = attribute(self.bytes, inner.message()?.1)?;
+                                self.record.attributes.resources.push(attribute);
+                            }
+                            _ => inner.pass_over(key, keys::resource::ALL)?,
                         }
                     }
                 }
-                2 => self.scope_spans(field.message()?.1, resource as u32)?,
-                _ => {}
+                keys::resource_spans::SCOPE_SPANS => self.scope_spans(fields.message()?.1, resource as u32)?,
+                _ => fields.pass_over(key, keys::resource_spans::ALL)?,
             }
         }
         self.record.resources[resource].end = end(&self.record.attributes.resources);
@@ -63,20 +68,20 @@ impl<'a> Reader<'a> {
         let scope = self.record.scopes.len();
         self.record.scopes.push(ScopeView::default());
         let mut fields = Fields::new(self.bytes, at);
-        while let Some(field) = fields.next()? {
-            match field.number {
-                1 => {
-                    let mut inner = Fields::new(self.bytes, field.message()?.1);
-                    while let Some(field) = inner.next()? {
-                        match field.number {
-                            1 => self.record.scopes[scope].name = Text::Borrowed(field.slice(self.bytes)?),
-                            2 => self.record.scopes[scope].version = Text::Borrowed(field.slice(self.bytes)?),
-                            _ => {}
+        while let Some(key) = fields.key()? {
+            match key {
+                keys::scope_spans::SCOPE => {
+                    let mut inner = Fields::new(self.bytes, fields.message()?.1);
+                    while let Some(key) = inner.key()? {
+                        match key {
+                            keys::scope::NAME => self.record.scopes[scope].name = Text::Borrowed(inner.slice()?),
+                            keys::scope::VERSION => self.record.scopes[scope].version = Text::Borrowed(inner.slice()?),
+                            _ => inner.pass_over(key, keys::scope::ALL)?,
                         }
                     }
                 }
-                2 => self.span(field.message()?.1, scope as u32, resource)?,
-                _ => {}
+                keys::scope_spans::SPAN => self.span(fields.message()?.1, scope as u32, resource)?,
+                _ => fields.pass_over(key, keys::scope_spans::ALL)?,
             }
         }
         Ok(())
@@ -89,29 +94,29 @@ impl<'a> Reader<'a> {
         span.events.start = end(&record.events);
         span.links.start = end(&record.links);
         let mut fields = Fields::new(bytes, at);
-        while let Some(field) = fields.next()? {
-            match field.number {
-                1 => span.trace_id = IdView::Sent(field.slice(bytes)?),
-                2 => span.span_id = IdView::Sent(field.slice(bytes)?),
-                3 => span.trace_state = Text::Borrowed(field.slice(bytes)?),
-                4 => span.parent_span_id = IdView::Sent(field.slice(bytes)?),
-                5 => span.name = Text::Borrowed(field.slice(bytes)?),
-                6 => span.kind = SpanKind::from_number(i64::from(field.varint()? as i32)),
-                9 => record.attributes.spans.push(attribute(bytes, field.message()?.1)?),
-                11 => record.event(bytes, field.message()?.1)?,
-                13 => record.link(bytes, field.message()?.1)?,
-                15 => {
-                    let mut status = Fields::new(bytes, field.message()?.1);
-                    while let Some(field) = status.next()? {
-                        match field.number {
-                            2 => span.status_message = Text::Borrowed(field.slice(bytes)?),
-                            3 => span.status_code = field.varint()? as i32,
-                            _ => {}
+        while let Some(key) = fields.key()? {
+            match key {
+                keys::span::TRACE_ID => span.trace_id = IdView::Sent(fields.slice()?),
+                keys::span::SPAN_ID => span.span_id = IdView::Sent(fields.slice()?),
+                keys::span::TRACE_STATE => span.trace_state = Text::Borrowed(fields.slice()?),
+                keys::span::PARENT_SPAN_ID => span.parent_span_id = IdView::Sent(fields.slice()?),
+                keys::span::NAME => span.name = Text::Borrowed(fields.slice()?),
+                keys::span::KIND => span.kind = SpanKind::from_number(i64::from(fields.varint()? as i32)),
+                keys::span::ATTRIBUTE => record.attributes.spans.push(attribute(bytes, fields.message()?.1)?),
+                keys::span::EVENT => record.event(bytes, fields.message()?.1)?,
+                keys::span::LINK => record.link(bytes, fields.message()?.1)?,
+                keys::span::STATUS => {
+                    let mut status = Fields::new(bytes, fields.message()?.1);
+                    while let Some(key) = status.key()? {
+                        match key {
+                            keys::status::MESSAGE => span.status_message = Text::Borrowed(status.slice()?),
+                            keys::status::CODE => span.status_code = status.varint()? as i32,
+                            _ => status.pass_over(key, keys::status::ALL)?,
                         }
                     }
                 }
-                16 => span.flags = field.fixed32(bytes)?,
-                _ => {}
+                keys::span::FLAGS => span.flags = fields.fixed32()?,
+                _ => fields.pass_over(key, keys::span::ALL)?,
             }
         }
         span.attributes.end = end(&record.attributes.spans);
@@ -127,12 +132,12 @@ impl<'a> RecordView<'a> {
         let mut event = EventView::default();
         event.attributes.start = end(&self.attributes.events);
         let mut fields = Fields::new(bytes, at);
-        while let Some(field) = fields.next()? {
-            match field.number {
-                1 => event.unix_nano = Some(field.time(bytes)?.unix_nano),
-                2 => event.name = Text::Borrowed(field.slice(bytes)?),
-                3 => self.attributes.events.push(attribute(bytes, field.message()?.1)?),
-                _ => {}
+        while let Some(key) = fields.key()? {
+            match key {
+                keys::event::TIME => event.unix_nano = Some(fields.fixed64()?),
+                keys::event::NAME => event.name = Text::Borrowed(fields.slice()?),
+                keys::event::ATTRIBUTE => self.attributes.events.push(attribute(bytes, fields.message()?.1)?),
+                _ => fields.pass_over(key, keys::event::ALL)?,
             }
         }
         event.attributes.end = end(&self.attributes.events);
@@ -144,13 +149,13 @@ impl<'a> RecordView<'a> {
         let mut link = LinkView::default();
         link.attributes.start = end(&self.attributes.links);
         let mut fields = Fields::new(bytes, at);
-        while let Some(field) = fields.next()? {
-            match field.number {
-                1 => link.trace_id = IdView::Sent(field.slice(bytes)?),
-                2 => link.span_id = IdView::Sent(field.slice(bytes)?),
-                3 => link.trace_state = Text::Borrowed(field.slice(bytes)?),
-                4 => self.attributes.links.push(attribute(bytes, field.message()?.1)?),
-                _ => {}
+        while let Some(key) = fields.key()? {
+            match key {
+                keys::link::TRACE_ID => link.trace_id = IdView::Sent(fields.slice()?),
+                keys::link::SPAN_ID => link.span_id = IdView::Sent(fields.slice()?),
+                keys::link::TRACE_STATE => link.trace_state = Text::Borrowed(fields.slice()?),
+                keys::link::ATTRIBUTE => self.attributes.links.push(attribute(bytes, fields.message()?.1)?),
+                _ => fields.pass_over(key, keys::link::ALL)?,
             }
         }
         link.attributes.end = end(&self.attributes.links);
@@ -177,24 +182,27 @@ fn attribute(bytes: &[u8], at: Range<usize>) -> Result<AttributeView<'_>, Broken
     }
     let mut attribute = AttributeView::default();
     let mut fields = Fields::new(bytes, at.clone());
-    while let Some(field) = fields.next()? {
-        match field.number {
-            1 => attribute.key = Text::Borrowed(field.slice(bytes)?),
-            2 => {
-                let mut any = Fields::new(bytes, field.message()?.1);
-                while let Some(field) = any.next()? {
-                    attribute.value = match field.number {
-                        1 => ValueView::Text(Text::Borrowed(field.slice(bytes)?)),
-                        2 => ValueView::Bool(field.varint()? != 0),
-                        3 => ValueView::Int(field.varint()? as i64),
-                        4 => ValueView::of(Value::DoubleValue(f64::from_bits(field.fixed64(bytes)?))),
+    while let Some(key) = fields.key()? {
+        match key {
+            keys::key_value::KEY => attribute.key = Text::Borrowed(fields.slice()?),
+            keys::key_value::VALUE => {
+                let mut any = Fields::new(bytes, fields.message()?.1);
+                while let Some(key) = any.key()? {
+                    attribute.value = match key {
+                        keys::any_value::TEXT => ValueView::Text(Text::Borrowed(any.slice()?)),
+                        keys::any_value::BOOL => ValueView::Bool(any.varint()? != 0),
+                        keys::any_value::INT => ValueView::Int(any.varint()? as i64),
+                        keys::any_value::DOUBLE => ValueView::of(Value::DoubleValue(f64::from_bits(any.fixed64()?))),
                         // Lists and maps that come in pieces are put together, so it takes all of the attribute.
-                        5..=8 => return decoded(bytes, at),
-                        _ => continue,
+                        _ if keys::any_value::ALL.contains(&key) => return decoded(bytes, at),
+                        _ => {
+                            any.pass_over(key, keys::any_value::ALL)?;
+                            continue;
+                        }
                     };
                 }
             }
-            _ => {}
+            _ => fields.pass_over(key, keys::key_value::ALL)?,
         }
     }
     Ok(attribute)

@@ -7,74 +7,7 @@ use crate::otlp::payload::{Malformed, TimeField};
 /// An error inside this module's parent. In a box: a result then comes back in registers.
 pub(super) type Broken = Box<Malformed>;
 
-/// One field on the wire.
-pub(super) struct Field {
-    pub(super) number: u32,
-    value: Wire,
-    at: usize,
-}
-
-enum Wire {
-    Varint(u64),
-    Fixed64(usize),
-    Fixed32(usize),
-    Message { length_at: usize, content: Range<usize> },
-    Other,
-}
-
-impl Field {
-    #[cold]
-    fn wrong(&self, wanted: &str) -> Broken {
-        Box::new(Malformed { at: self.at, what: format!("field {} is not {wanted}", self.number) })
-    }
-
-    pub(super) fn message(&self) -> Result<(usize, Range<usize>), Broken> {
-        match &self.value {
-            Wire::Message { length_at, content } => Ok((*length_at, content.clone())),
-            _ => Err(self.wrong("length-delimited")),
-        }
-    }
-
-    pub(super) fn slice<'a>(&self, bytes: &'a [u8]) -> Result<&'a [u8], Broken> {
-        self.message().map(|(_, content)| &bytes[content])
-    }
-
-    pub(super) fn varint(&self) -> Result<u64, Broken> {
-        match self.value {
-            Wire::Varint(value) => Ok(value),
-            _ => Err(self.wrong("a varint")),
-        }
-    }
-
-    pub(super) fn fixed32(&self, bytes: &[u8]) -> Result<u32, Broken> {
-        match self.value {
-            Wire::Fixed32(at) => {
-                let mut value = [0; 4];
-                value.copy_from_slice(&bytes[at..at + 4]);
-                Ok(u32::from_le_bytes(value))
-            }
-            _ => Err(self.wrong("a fixed32")),
-        }
-    }
-
-    pub(super) fn fixed64(&self, bytes: &[u8]) -> Result<u64, Broken> {
-        self.time(bytes).map(|field| field.unix_nano)
-    }
-
-    /// A fixed64, and where it stands.
-    pub(super) fn time(&self, bytes: &[u8]) -> Result<TimeField, Broken> {
-        match self.value {
-            Wire::Fixed64(at) => {
-                let mut nanos = [0; 8];
-                nanos.copy_from_slice(&bytes[at..at + 8]);
-                Ok(TimeField { at: at..at + 8, unix_nano: u64::from_le_bytes(nanos) })
-            }
-            _ => Err(self.wrong("a fixed64")),
-        }
-    }
-}
-
-/// The fields of one message, in order.
+/// The fields of one message, in order: [`key`](Self::key) of one, then what it holds.
 pub(super) struct Fields<'a> {
     /// Up to the message's end.
     bytes: &'a [u8],
@@ -86,21 +19,99 @@ impl<'a> Fields<'a> {
         Self { bytes: &bytes[..content.end], position: content.start }
     }
 
-    #[cold]
-    fn error(&self, what: &str) -> Broken {
-        Box::new(Malformed { at: self.position, what: what.to_owned() })
+    /// Number and wire type of the next field; `None` at the end.
+    #[inline(always)]
+    pub(super) fn key(&mut self) -> Result<Option<u32>, Broken> {
+        if self.position == self.bytes.len() {
+            return Ok(None);
+        }
+        let (key, position) = varint(self.bytes, self.position)?;
+        // Number zero, or one that is too large.
+        if key < 8 || key > u64::from(u32::MAX) {
+            return Err(broken(self.position, "no such field number"));
+        }
+        self.position = position;
+        Ok(Some(key as u32))
     }
 
-    /// Goes past attributes in field `number`, each shorter than 128 bytes, that are to be passed over.
+    /// What a length-delimited field holds, and where its length stands.
     #[inline(always)]
-    pub(super) fn pass_attributes(&mut self, number: u8, pass_over: impl Fn(&[u8]) -> bool) {
-        while let [tag, length @ 0..0x80, rest @ ..] = &self.bytes[self.position..] {
-            match rest.get(..usize::from(*length)) {
-                Some(attribute) if *tag == number << 3 | 2 && pass_over(attribute) => {
-                    self.position += 2 + attribute.len();
-                }
-                _ => break,
+    pub(super) fn message(&mut self) -> Result<(usize, Range<usize>), Broken> {
+        let length_at = self.position;
+        let (length, start) = varint(self.bytes, length_at)?;
+        self.position = past(self.bytes, start, length)?;
+        Ok((length_at, start..self.position))
+    }
+
+    /// The bytes of a length-delimited field.
+    #[inline(always)]
+    pub(super) fn slice(&mut self) -> Result<&'a [u8], Broken> {
+        let (_, content) = self.message()?;
+        Ok(&self.bytes[content])
+    }
+
+    #[inline(always)]
+    pub(super) fn varint(&mut self) -> Result<u64, Broken> {
+        let (value, position) = varint(self.bytes, self.position)?;
+        self.position = position;
+        Ok(value)
+    }
+
+    pub(super) fn fixed32(&mut self) -> Result<u32, Broken> {
+        let at = self.position;
+        self.position = past(self.bytes, at, 4)?;
+        let mut value = [0; 4];
+        value.copy_from_slice(&self.bytes[at..self.position]);
+        Ok(u32::from_le_bytes(value))
+    }
+
+    pub(super) fn fixed64(&mut self) -> Result<u64, Broken> {
+        self.time().map(|field| field.unix_nano)
+    }
+
+    /// A fixed64, and where it stands.
+    #[inline(always)]
+    pub(super) fn time(&mut self) -> Result<TimeField, Broken> {
+        let at = self.position;
+        self.position = past(self.bytes, at, 8)?;
+        let mut nanos = [0; 8];
+        nanos.copy_from_slice(&self.bytes[at..self.position]);
+        Ok(TimeField { at: at..self.position, unix_nano: u64::from_le_bytes(nanos) })
+    }
+
+    /// Goes past a field that is not read. One that has the number of a field of this message (`all` their keys), but another
+    /// wire type, is an error, as it is to prost.
+    #[inline(always)]
+    pub(super) fn pass_over(&mut self, key: u32, all: &[u32]) -> Result<(), Broken> {
+        self.position = past_field(self.bytes, self.position, key, all)?;
+        Ok(())
+    }
+
+    /// Goes past the attributes in field `key` (of one byte) up to one whose name is read, as long as they are written as
+    /// everybody writes them: the name, then the value, each shorter than 128 bytes. Most of a span is attributes, and this is
+    /// most of a scan.
+    #[inline(always)]
+    pub(super) fn pass_attributes(&mut self, key: u32, is_read: impl Fn(&[u8]) -> bool) {
+        // The field, its length, key_value::KEY, its length.
+        while let Some(&[field, length, first, name_length]) = self.bytes[self.position..].first_chunk() {
+            let lengths_are_short = (length | name_length) < 0x80;
+            if u32::from(field) != key || u32::from(first) != super::keys::key_value::KEY || !lengths_are_short {
+                return;
             }
+            let name_at = self.position + 4;
+            let value_at = name_at + usize::from(name_length);
+            let end = self.position + 2 + usize::from(length);
+            let Some(&[second, value_length]) = self.bytes.get(value_at..).and_then(<[u8]>::first_chunk) else {
+                return;
+            };
+            let is_all = value_at + 2 + usize::from(value_length) == end && end <= self.bytes.len();
+            if u32::from(second) != super::keys::key_value::VALUE || value_length >= 0x80 || !is_all {
+                return;
+            }
+            if is_read(&self.bytes[name_at..value_at]) {
+                return;
+            }
+            self.position = end;
         }
     }
 
@@ -108,103 +119,89 @@ impl<'a> Fields<'a> {
     pub(super) fn position(&self) -> usize {
         self.position
     }
+}
 
-    #[inline(always)]
-    pub(super) fn next(&mut self) -> Result<Option<Field>, Broken> {
-        if self.position == self.bytes.len() {
-            return Ok(None);
+// What follows is given the bytes and a position, and returns the next: a cursor that is lent out does not stay in
+// registers, and costs a scan half its time.
+
+#[cold]
+fn broken(at: usize, what: &str) -> Broken {
+    Box::new(Malformed { at, what: what.to_owned() })
+}
+
+fn past_field(bytes: &[u8], position: usize, key: u32, all: &[u32]) -> Result<usize, Broken> {
+    if all.iter().any(|known| known >> 3 == key >> 3 && *known != key) {
+        return Err(broken(position, &format!("field {} is of another wire type", key >> 3)));
+    }
+    match key & 7 {
+        0 => Ok(varint(bytes, position)?.1),
+        1 => past(bytes, position, 8),
+        2 => {
+            let (length, start) = varint(bytes, position)?;
+            past(bytes, start, length)
         }
-        let at = self.position;
-        let key = self.varint()?;
-        let number = u32::try_from(key >> 3).map_err(|_| self.error("field number too large"))?;
-        if number == 0 {
-            return Err(self.error("field number zero"));
-        }
-        let value = match key & 7 {
-            0 => Wire::Varint(self.varint()?),
-            1 => {
-                let at = self.position;
-                self.skip(8)?;
-                Wire::Fixed64(at)
-            }
+        3 => past_group(bytes, position, key >> 3),
+        5 => past(bytes, position, 4),
+        _ => Err(broken(position, "unknown wire type")),
+    }
+}
+
+/// Groups are long deprecated; an unknown field may still be one. Nested ones are counted, not recursed into.
+#[cold]
+fn past_group(bytes: &[u8], mut position: usize, number: u32) -> Result<usize, Broken> {
+    let mut open = vec![number];
+    while let Some(&innermost) = open.last() {
+        let (key, next) = varint(bytes, position)?;
+        position = match key & 7 {
+            0 => varint(bytes, next)?.1,
+            1 => past(bytes, next, 8)?,
             2 => {
-                let length_at = self.position;
-                let length = self.varint()?;
-                let start = self.position;
-                self.skip(usize::try_from(length).map_err(|_| self.error("length too large"))?)?;
-                Wire::Message { length_at, content: start..self.position }
+                let (length, start) = varint(bytes, next)?;
+                past(bytes, start, length)?
             }
-            3 => {
-                self.skip_group(number)?;
-                Wire::Other
+            5 => past(bytes, next, 4)?,
+            wire => {
+                match wire {
+                    3 if open.len() < 100 => open.push((key >> 3) as u32),
+                    4 if key >> 3 == u64::from(innermost) => drop(open.pop()),
+                    _ => return Err(broken(next, "broken group")),
+                }
+                next
             }
-            5 => {
-                let at = self.position;
-                self.skip(4)?;
-                Wire::Fixed32(at)
-            }
-            _ => return Err(self.error("unknown wire type")),
         };
-        Ok(Some(Field { number, value, at }))
     }
+    Ok(position)
+}
 
-    /// Groups are long deprecated; an unknown field may still be one. Nested ones are counted, not recursed into.
-    fn skip_group(&mut self, number: u32) -> Result<(), Broken> {
-        let mut open = vec![number];
-        while let Some(&innermost) = open.last() {
-            let key = self.varint()?;
-            match key & 7 {
-                0 => {
-                    self.varint()?;
-                }
-                1 => self.skip(8)?,
-                2 => {
-                    let length = self.varint()?;
-                    self.skip(usize::try_from(length).map_err(|_| self.error("length too large"))?)?;
-                }
-                3 if open.len() < 100 => open.push((key >> 3) as u32),
-                4 if key >> 3 == u64::from(innermost) => {
-                    open.pop();
-                }
-                5 => self.skip(4)?,
-                _ => return Err(self.error("broken group")),
-            }
-        }
-        Ok(())
+#[inline(always)]
+fn past(bytes: &[u8], position: usize, length: u64) -> Result<usize, Broken> {
+    if length > (bytes.len() - position) as u64 {
+        return Err(broken(position, "a field runs past its message's end"));
     }
+    Ok(position + length as usize)
+}
 
-    fn skip(&mut self, length: usize) -> Result<(), Broken> {
-        if length > self.bytes.len() - self.position {
-            return Err(self.error("a field runs past its message's end"));
-        }
-        self.position += length;
-        Ok(())
+/// A varint, and where it ends.
+#[inline(always)]
+fn varint(bytes: &[u8], position: usize) -> Result<(u64, usize), Broken> {
+    match bytes.get(position) {
+        Some(&byte) if byte < 0x80 => Ok((u64::from(byte), position + 1)),
+        _ => long_varint(bytes, position),
     }
+}
 
-    #[inline(always)]
-    fn varint(&mut self) -> Result<u64, Broken> {
-        match self.bytes.get(self.position) {
-            Some(&byte) if byte < 0x80 => {
-                self.position += 1;
-                Ok(u64::from(byte))
-            }
-            _ => self.long_varint(),
+fn long_varint(bytes: &[u8], position: usize) -> Result<(u64, usize), Broken> {
+    let mut value = 0u64;
+    for index in 0..10 {
+        let Some(&byte) = bytes.get(position + index) else {
+            return Err(broken(bytes.len(), "a varint runs past its message's end"));
+        };
+        value |= u64::from(byte & 0x7f) << (7 * index);
+        if byte < 0x80 {
+            let end = position + index + 1;
+            // The tenth byte holds one bit; prost refuses more, and so do we.
+            return if index == 9 && byte > 1 { Err(broken(end, "a varint is too large")) } else { Ok((value, end)) };
         }
     }
-
-    fn long_varint(&mut self) -> Result<u64, Broken> {
-        let mut value = 0u64;
-        for index in 0..10 {
-            let Some(&byte) = self.bytes.get(self.position) else {
-                return Err(self.error("a varint runs past its message's end"));
-            };
-            self.position += 1;
-            value |= u64::from(byte & 0x7f) << (7 * index);
-            if byte < 0x80 {
-                // The tenth byte holds one bit; prost refuses more, and so do we.
-                return if index == 9 && byte > 1 { Err(self.error("a varint is too large")) } else { Ok(value) };
-            }
-        }
-        Err(self.error("a varint is too long"))
-    }
+    Err(broken(position + 10, "a varint is too long"))
 }
