@@ -123,6 +123,16 @@ impl Refusal {
         Self::new(Code::ResourceExhausted, StatusCode::PAYLOAD_TOO_LARGE, message)
     }
 
+    /// What is told of a request that is longer than one may be.
+    pub fn too_large_for(most: usize) -> Self {
+        Self::too_large(format!("larger than {most} bytes, which is the most that is taken: send smaller batches"))
+    }
+
+    /// What is told while others hold all the room there is.
+    pub fn full() -> Self {
+        Self::busy("as many bytes are in flight as may be: the next hop is slower than the senders")
+    }
+
     pub fn unauthenticated() -> Self {
         Self::new(Code::Unauthenticated, StatusCode::UNAUTHORIZED, "a bearer token is asked for, and this is none")
     }

@@ -15,14 +15,16 @@ mod answer;
 mod auth;
 mod budget;
 mod clocks;
-mod codec;
+mod compression;
 pub mod config;
 mod forward;
+mod framing;
 mod metrics;
 mod receive;
 mod relay;
 mod request;
 mod serve;
 mod tls;
+mod workers;
 
 pub use serve::{Served, serve};

@@ -18,9 +18,10 @@ use super::clocks::{Shown, clocks};
 use super::config::{self, Address, Config};
 use super::forward::Forwarder;
 use super::metrics::Metrics;
-use super::receive::{GrpcService, HttpService, Patience, Service, accept};
+use super::receive::{GrpcService, HttpService, Patience, accept};
 use super::relay::{Relay, Settings, now};
 use super::tls;
+use super::workers::Workers;
 use crate::live::{Limits, Mode, Published};
 use crate::run;
 
@@ -39,10 +40,7 @@ pub struct Served {
 /// # Errors
 /// Where it cannot begin: an address is taken, a file cannot be read.
 pub fn serve(config: Config, read: Read<'_>) -> Result<Served> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let served = runtime.block_on(run(config, read));
-    runtime.shutdown_background();
-    served
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(run(config, read))
 }
 
 async fn run(mut config: Config, read: Read<'_>) -> Result<Served> {
@@ -60,13 +58,14 @@ async fn run(mut config: Config, read: Read<'_>) -> Result<Served> {
     let (changed, watched) = watch::channel(0);
     let (open, mut closed) = mpsc::channel(1);
     let draining = Arc::new(AtomicBool::new(false));
-    listen(&config, &relay, (&stopped, &open)).await?;
+    let workers = Arc::new(Workers::start()?);
+    listen(&config, &relay, &workers, (&stopped, &open)).await?;
     let (admin_stop, admin_stopped) = watch::channel(false);
     let admin = admin(&config, &relay, Arc::clone(&draining), watched)?;
     let (admin_open, _admin_closed) = mpsc::channel(1);
     let address = bind(&config.admin.address).await?;
     tracing::info!(address = %config.admin.address, "admin port open");
-    tokio::spawn(accept(address, None, Patience::default(), admin, admin_stopped, admin_open));
+    tokio::spawn(accept(address, None, Patience::default(), admin, Arc::clone(&workers), admin_stopped, admin_open));
     tell(&config, &relay);
 
     let (mut look, mut expired) = (interval(LOOK), 0);
@@ -167,6 +166,7 @@ async fn bind(address: &Address) -> Result<TcpListener> {
 async fn listen(
     config: &Config,
     relay: &Arc<Relay>,
+    workers: &Arc<Workers>,
     (stopped, open): (&watch::Receiver<bool>, &mpsc::Sender<()>),
 ) -> Result<()> {
     if let Some(grpc) = &config.listeners.grpc {
@@ -184,7 +184,7 @@ async fn listen(
         let service = GrpcService::of(Arc::clone(relay), gate, grpc);
         let listener = bind(&grpc.address).await?;
         tracing::info!(address = %grpc.address, tls = tls.is_some(), "OTLP over gRPC is received");
-        spawn(listener, tls, patience, service, (stopped, open));
+        tokio::spawn(accept(listener, tls, patience, service, Arc::clone(workers), stopped.clone(), open.clone()));
     }
     if let Some(http) = &config.listeners.http {
         let tls = http.tls.as_ref().map(|tls| tls::server(tls, &["h2", "http/1.1"])).transpose()?;
@@ -195,19 +195,9 @@ async fn listen(
         let service = HttpService::of(Arc::clone(relay), gate, http);
         let listener = bind(&http.address).await?;
         tracing::info!(address = %http.address, tls = tls.is_some(), "OTLP over HTTP is received");
-        spawn(listener, tls, patience, service, (stopped, open));
+        tokio::spawn(accept(listener, tls, patience, service, Arc::clone(workers), stopped.clone(), open.clone()));
     }
     Ok(())
-}
-
-fn spawn<S: Service>(
-    listener: TcpListener,
-    tls: Option<Arc<tokio_rustls::rustls::ServerConfig>>,
-    patience: Patience,
-    service: S,
-    (stopped, open): (&watch::Receiver<bool>, &mpsc::Sender<()>),
-) {
-    tokio::spawn(accept(listener, tls, patience, service, stopped.clone(), open.clone()));
 }
 
 fn admin(

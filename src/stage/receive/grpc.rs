@@ -4,21 +4,19 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, Full};
 use hyper::Request as HttpRequest;
 use hyper::body::Incoming;
-use hyper::header::{CONTENT_TYPE, HeaderMap};
-use tonic::codec::CompressionEncoding;
-use tonic::server::{Grpc, UnaryService};
-use tonic::{Response, Status};
+use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use tonic::{Code, Status};
 
-use super::body::{Metered, full, too_large};
+use super::body::Metered;
 use super::{Answer, Service};
-use crate::stage::answer::{Refusal, to_protobuf};
+use crate::stage::answer::{Accepted, Refusal, to_protobuf};
 use crate::stage::auth::Gate;
-use crate::stage::budget::Claim;
-use crate::stage::codec::Raw;
+use crate::stage::compression::{self, Compression};
 use crate::stage::config;
+use crate::stage::framing::Head;
 use crate::stage::metrics::{Outcome, Transport};
 use crate::stage::relay::Relay;
 use crate::stage::request::{Encoding, Request, Signal, listed};
@@ -52,6 +50,35 @@ impl GrpcService {
             None => Err(Refusal::unimplemented(format!("no method {path} here"))),
         }
     }
+
+    async fn take(
+        &self,
+        request: HttpRequest<Incoming>,
+        signal: Signal,
+        deadline: Instant,
+    ) -> Result<Accepted, Refusal> {
+        let headers = request.headers();
+        let named = headers.get("grpc-encoding").map(HeaderValue::as_bytes);
+        let compression = compression::named(named).ok_or_else(|| {
+            let name = String::from_utf8_lossy(named.unwrap_or_default());
+            Refusal::unimplemented(format!("grpc-encoding {name} is not taken: send gzip or zstd"))
+        })?;
+        let keys = &self.relay.settings().metadata;
+        let metadata = if self.passes_metadata { listed(headers, keys) } else { HeaderMap::new() };
+        let claim = self.relay.budget.claim();
+        let body = Metered::of(request.into_body(), Arc::clone(&claim));
+        let bytes = match body.message(self.most).await? {
+            (false, bytes) => bytes,
+            (true, _) if compression == Compression::None => {
+                return Err(Refusal::invalid("a message that is compressed, and no grpc-encoding that says how"));
+            }
+            (true, bytes) => {
+                let hold = |length| claim.hold(length).map_err(|_| Refusal::full());
+                compression::decompress(compression, bytes, self.most, hold)?
+            }
+        };
+        self.relay.pass(Request { signal, encoding: Encoding::Protobuf, bytes, metadata, deadline, claim }).await
+    }
 }
 
 /// What is told of a signal that is not passed on.
@@ -76,38 +103,38 @@ impl Service for GrpcService {
             Ok(signal) if self.gate.opens(request.headers()) => signal,
             Ok(signal) => {
                 self.relay.metrics.refused(signal, Transport::Grpc, Outcome::Refused);
-                return status_answer(&Refusal::unauthenticated().to_status());
+                return refused(&Refusal::unauthenticated());
             }
-            Err(refusal) => return status_answer(&refusal.to_status()),
+            Err(refusal) => return refused(&refusal),
         };
         let deadline = Instant::now() + patience_of(request.headers());
-        let claim = self.relay.budget.claim();
-        let listed_keys = &self.relay.settings().metadata;
-        let metadata = if self.passes_metadata { listed(request.headers(), listed_keys) } else { HeaderMap::new() };
-        let request = request.map(|body| Metered::of(body, Arc::clone(&claim)));
-        let call = Call { service: self.clone(), signal, metadata, deadline, claim };
-        let mut grpc = Grpc::new(Raw)
-            .max_decoding_message_size(self.most)
-            .accept_compressed(CompressionEncoding::Gzip)
-            .accept_compressed(CompressionEncoding::Zstd)
-            .send_compressed(CompressionEncoding::Gzip)
-            .send_compressed(CompressionEncoding::Zstd);
-        let answer = tokio::time::timeout_at(deadline.into(), grpc.unary(call, request));
-        let Some(answered) = self.relay.unless_over(answer).await else {
-            self.relay.metrics.refused(signal, Transport::Grpc, Outcome::Retryable);
-            return status_answer(&stopping().to_status());
+        let taken = tokio::time::timeout_at(deadline.into(), self.take(request, signal, deadline));
+        let answered = match self.relay.unless_over(taken).await {
+            Some(Ok(answered)) => answered,
+            Some(Err(_)) => Err(Refusal::late("the request did not arrive, or was not answered, in time")),
+            None => Err(stopping()),
         };
-        let Ok(answer) = answered else {
-            self.relay.metrics.refused(signal, Transport::Grpc, Outcome::Retryable);
-            return status_answer(
-                &Refusal::late("the request did not arrive, or was not answered, in time").to_status(),
-            );
-        };
-        let (mut head, body) = answer.into_parts();
-        rewrite_oversize(&mut head.headers, self.most);
-        hyper::Response::from_parts(head, body.boxed_unsync())
+        self.relay.metrics.answered(signal, Transport::Grpc, &answered);
+        match answered {
+            Ok(accepted) => message(&accepted),
+            Err(refusal) => refused(&refusal),
+        }
     }
 }
+
+/// An answer's message, and its status behind it.
+fn message(accepted: &Accepted) -> Answer {
+    let message = to_protobuf(accepted);
+    let head = Head { is_compressed: false, length: message.len() }.write().unwrap_or_default();
+    let body = Full::new(Bytes::from([&head[..], &message].concat()));
+    let trailers = HeaderMap::from_iter([(GRPC_STATUS, HeaderValue::from_static("0"))]);
+    let body = body.with_trailers(std::future::ready(Some(Ok(trailers)))).map_err(|never| match never {});
+    let mut answer = hyper::Response::new(body.boxed_unsync());
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    answer
+}
+
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
 /// What is told when the time to drain is over.
 pub(super) fn stopping() -> Refusal {
@@ -118,28 +145,16 @@ pub(super) fn plain(text: &'static str) -> http_body_util::combinators::UnsyncBo
     http_body_util::Full::new(Bytes::from_static(text.as_bytes())).map_err(|never| match never {}).boxed_unsync()
 }
 
-fn status_answer(status: &Status) -> Answer {
-    let answer: hyper::Response<tonic::body::Body> = status.clone().into_http();
-    answer.map(BodyExt::boxed_unsync)
-}
-
-/// tonic calls a message that is too large OUT_OF_RANGE, which senders of OTLP take for worth another try; it is
-/// RESOURCE_EXHAUSTED, without a time to try again.
-fn rewrite_oversize(headers: &mut HeaderMap, most: usize) {
-    if headers.get("grpc-status").is_some_and(|code| code == "11" || code == "8")
-        && !headers.contains_key(FROM_NEXT_HOP)
-    {
-        let status = too_large(most).to_status();
-        let mut fresh = HeaderMap::new();
-        if status.add_header(&mut fresh).is_ok() {
-            headers.extend(fresh);
-        }
+fn refused(refusal: &Refusal) -> Answer {
+    let answer: hyper::Response<tonic::body::Body> = refusal.to_status().into_http();
+    let mut answer = answer.map(BodyExt::boxed_unsync);
+    if refusal.code == Code::Unimplemented {
+        answer.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static(compression::TAKEN));
     }
-    headers.remove(FROM_NEXT_HOP);
+    answer
 }
 
-/// Marks, within, a refusal that came from the relay rather than from the decoding of the request.
-const FROM_NEXT_HOP: &str = "unskew-relayed";
+const ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
 
 /// What is left of a sender's time-out (`grpc-timeout`).
 fn patience_of(headers: &HeaderMap) -> Duration {
@@ -161,53 +176,8 @@ fn grpc_timeout(text: &str) -> Option<Duration> {
     })
 }
 
-struct Call {
-    service: GrpcService,
-    signal: Signal,
-    metadata: HeaderMap,
-    deadline: Instant,
-    claim: Arc<Claim>,
-}
-
-impl UnaryService<Bytes> for Call {
-    type Response = Bytes;
-    type Future = std::pin::Pin<Box<dyn Future<Output = Result<Response<Bytes>, Status>> + Send>>;
-
-    fn call(&mut self, request: tonic::Request<Bytes>) -> Self::Future {
-        let (service, signal, deadline) = (self.service.clone(), self.signal, self.deadline);
-        let (metadata, claim) = (std::mem::take(&mut self.metadata), Arc::clone(&self.claim));
-        Box::pin(async move {
-            let bytes = request.into_inner();
-            let relayed = |refusal: &Refusal| {
-                let mut status = refusal.to_status();
-                status.metadata_mut().insert(FROM_NEXT_HOP, tonic::metadata::MetadataValue::from_static("1"));
-                status
-            };
-            let metrics = Arc::clone(&service.relay.metrics);
-            if bytes.len() > service.most {
-                metrics.refused(signal, Transport::Grpc, Outcome::Refused);
-                return Err(relayed(&too_large(service.most)));
-            }
-            // What was compressed is larger now.
-            if claim.hold(bytes.len()).is_err() {
-                metrics.refused(signal, Transport::Grpc, Outcome::Retryable);
-                return Err(relayed(&full()));
-            }
-            let request = Request { signal, encoding: Encoding::Protobuf, bytes, metadata, deadline, claim };
-            let answered = service.relay.pass(request).await;
-            metrics.answered(signal, Transport::Grpc, &answered);
-            match answered {
-                Ok(accepted) => Ok(Response::new(to_protobuf(&accepted))),
-                Err(refusal) => Err(relayed(&refusal)),
-            }
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use tonic::Code;
-
     use super::*;
 
     #[test]
@@ -216,17 +186,5 @@ mod tests {
             assert_eq!(grpc_timeout(text).map(|it| it.as_millis()), expected, "{text}");
         }
         assert_eq!(["", "5", "5s", "123456789S", "-1S"].map(grpc_timeout), [None; 5]);
-    }
-
-    #[test]
-    fn too_large_a_message_is_not_to_be_sent_again() {
-        let mut headers = HeaderMap::new();
-        Status::new(Code::OutOfRange, "too large").add_header(&mut headers).unwrap();
-        rewrite_oversize(&mut headers, 9);
-        assert_eq!(headers["grpc-status"], "8");
-        headers.insert(FROM_NEXT_HOP, "1".parse().unwrap());
-        headers.insert("grpc-status", "11".parse().unwrap());
-        rewrite_oversize(&mut headers, 9);
-        assert_eq!((&headers["grpc-status"], headers.get(FROM_NEXT_HOP)), (&"11".parse().unwrap(), None));
     }
 }

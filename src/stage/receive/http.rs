@@ -1,6 +1,5 @@
 //! OTLP over HTTP: protobuf and JSON, plain, gzip or zstd.
 
-use std::io::Read;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,16 +9,15 @@ use hyper::body::Incoming;
 use hyper::header::{ACCEPT_ENCODING, ALLOW, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
 use hyper::{Method, Request as HttpRequest, Response, StatusCode};
 
-use super::body::{Metered, full, too_large};
+use super::body::Metered;
 use super::grpc::{PATIENCE, not_taken, plain, stopping};
 use super::{Answer, Service};
 use crate::stage::answer::{self, Refusal};
 use crate::stage::auth::Gate;
-use crate::stage::budget::Claim;
-use crate::stage::config;
 use crate::stage::metrics::{Outcome, Transport};
 use crate::stage::relay::Relay;
 use crate::stage::request::{Encoding, Request, Signal, listed};
+use crate::stage::{compression, config};
 
 /// What is asked of one sender's requests.
 #[derive(Clone)]
@@ -47,7 +45,12 @@ impl HttpService {
         if !self.gate.opens(request.headers()) {
             return Err(Refusal::unauthenticated());
         }
-        let compression = compression(request.headers())?;
+        let named = request.headers().get(CONTENT_ENCODING).map(HeaderValue::as_bytes);
+        let compression = compression::named(named).ok_or_else(|| {
+            let name = String::from_utf8_lossy(named.unwrap_or_default());
+            let text = format!("Content-Encoding {name} is not taken: send gzip or zstd");
+            Refusal::http(StatusCode::UNSUPPORTED_MEDIA_TYPE, text)
+        })?;
         let keys = &self.relay.settings().metadata;
         let metadata = if self.passes_metadata { listed(request.headers(), keys) } else { HeaderMap::new() };
         let claim = self.relay.budget.claim();
@@ -58,10 +61,8 @@ impl HttpService {
                 .unwrap_or_else(|_| Err(Refusal::late("the request did not arrive in time"))),
             None => body.await,
         }?;
-        let bytes = match compression {
-            None => body,
-            Some(compression) => decompress(compression, &body, self.most, &claim)?,
-        };
+        let hold = |length| claim.hold(length).map_err(|_| Refusal::full());
+        let bytes = compression::decompress(compression, body, self.most, hold)?;
         let deadline = Instant::now() + PATIENCE;
         self.relay.pass(Request { signal, encoding, bytes, metadata, deadline, claim }).await
     }
@@ -124,7 +125,7 @@ fn refused(refusal: &Refusal, encoding: Encoding) -> Answer {
         answer.headers_mut().insert(RETRY_AFTER, seconds.into());
     }
     if refusal.http == StatusCode::UNSUPPORTED_MEDIA_TYPE {
-        answer.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip, zstd"));
+        answer.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static(compression::TAKEN));
     }
     if refusal.http == StatusCode::UNAUTHORIZED {
         answer.headers_mut().insert(hyper::header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
@@ -145,59 +146,9 @@ fn encoding(headers: &HeaderMap) -> Option<Encoding> {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Compression {
-    Gzip,
-    Zstd,
-}
-
-fn compression(headers: &HeaderMap) -> Result<Option<Compression>, Refusal> {
-    match headers.get(CONTENT_ENCODING).map(HeaderValue::as_bytes) {
-        None | Some(b"" | b"identity") => Ok(None),
-        Some(b"gzip") => Ok(Some(Compression::Gzip)),
-        Some(b"zstd") => Ok(Some(Compression::Zstd)),
-        Some(other) => {
-            let text = format!("Content-Encoding {} is not taken: send gzip or zstd", String::from_utf8_lossy(other));
-            Err(Refusal::http(StatusCode::UNSUPPORTED_MEDIA_TYPE, text))
-        }
-    }
-}
-
-/// Counted as it grows: a few kilobytes may hold gigabytes.
-fn decompress(compression: Compression, bytes: &[u8], most: usize, claim: &Claim) -> Result<Bytes, Refusal> {
-    let invalid = |error: std::io::Error| Refusal::invalid(format!("cannot be decompressed: {error}"));
-    let mut reader: Box<dyn Read + '_> = match compression {
-        Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(bytes)),
-        Compression::Zstd => Box::new(zstd::stream::read::Decoder::with_buffer(bytes).map_err(invalid)?),
-    };
-    let mut whole = Vec::with_capacity((4 * bytes.len()).min(most));
-    loop {
-        // Twice as much each time, but never more than may be needed.
-        if whole.capacity() - whole.len() < PIECE_BYTES {
-            let room = whole.capacity().clamp(PIECE_BYTES, most + PIECE_BYTES - whole.len().min(most));
-            whole.reserve_exact(room);
-        }
-        let before = whole.len();
-        let piece = (whole.capacity() - before) as u64;
-        let step = (&mut reader).take(piece.min(MOST_AT_ONCE)).read_to_end(&mut whole).map_err(invalid)?;
-        if whole.len() > most {
-            return Err(too_large(most));
-        }
-        claim.hold(whole.len()).map_err(|_| full())?;
-        if step == 0 || whole.len() == before {
-            return Ok(whole.into());
-        }
-    }
-}
-
-/// So much is decompressed before it is counted, at the least and at the most.
-const PIECE_BYTES: usize = 256 << 10;
-const MOST_AT_ONCE: u64 = 4 << 20;
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stage::budget::Budget;
 
     #[test]
     fn parameters_of_a_media_type_change_nothing() {
@@ -209,30 +160,5 @@ mod tests {
         check("Application/X-Protobuf", Some(Encoding::Protobuf));
         check("application/jsonlines", None);
         check("text/plain", None);
-    }
-
-    #[test]
-    fn a_bomb_is_put_down_before_it_is_whole() {
-        let bomb = zstd::encode_all(std::io::repeat(0).take(1 << 30), 1).unwrap();
-        let budget = Budget::of(64 << 20);
-        let refusal = decompress(Compression::Zstd, &bomb, 1 << 20, &budget.claim()).unwrap_err();
-        assert_eq!(refusal.http, StatusCode::PAYLOAD_TOO_LARGE);
-        let other = budget.claim();
-        other.more(60 << 20).unwrap();
-        let refusal = decompress(Compression::Zstd, &bomb, 1 << 30, &budget.claim()).unwrap_err();
-        assert_eq!(refusal.http, StatusCode::SERVICE_UNAVAILABLE);
-    }
-
-    #[test]
-    fn members_of_a_gzip_are_read_to_the_last() {
-        let member = |text: &str| {
-            let mut encoder = flate2::read::GzEncoder::new(text.as_bytes(), flate2::Compression::fast());
-            let mut bytes = Vec::new();
-            encoder.read_to_end(&mut bytes).unwrap();
-            bytes
-        };
-        let bytes = [member("one "), member("other")].concat();
-        let whole = decompress(Compression::Gzip, &bytes, 99, &Budget::of(99).claim()).unwrap();
-        assert_eq!(whole, "one other");
     }
 }

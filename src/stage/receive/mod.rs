@@ -24,6 +24,8 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 
+use crate::stage::workers::Workers;
+
 /// What is answered; its body, whatever it is made of.
 pub type Answer = Response<http_body_util::combinators::UnsyncBoxBody<Bytes, tonic::Status>>;
 
@@ -65,6 +67,7 @@ pub async fn accept<S: Service>(
     tls: Option<Arc<ServerConfig>>,
     patience: Patience,
     service: S,
+    workers: Arc<Workers>,
     mut stop: watch::Receiver<bool>,
     open: tokio::sync::mpsc::Sender<()>,
 ) {
@@ -74,8 +77,9 @@ pub async fn accept<S: Service>(
             accepted = listener.accept() => accepted,
             _ = stop.wait_for(|stop| *stop) => return,
         };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
+        // On no runtime, so that it can go to another.
+        let stream = match accepted.and_then(|(stream, _)| stream.into_std()) {
+            Ok(stream) => stream,
             Err(error) => {
                 // Too many open files, mostly: others must end first.
                 tracing::warn!(%error, "a connection could not be accepted");
@@ -85,8 +89,11 @@ pub async fn accept<S: Service>(
         };
         let (acceptor, patience, service) = (acceptor.clone(), patience.clone(), service.clone());
         let (stop, open) = (stop.clone(), open.clone());
-        tokio::spawn(async move {
-            serve(stream, acceptor, patience, service, stop).await;
+        workers.serve(async move {
+            match TcpStream::from_std(stream) {
+                Ok(stream) => serve(stream, acceptor, patience, service, stop).await,
+                Err(error) => tracing::warn!(%error, "a connection could not be served"),
+            }
             drop(open);
         });
     }
