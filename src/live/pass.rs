@@ -10,7 +10,7 @@ use crate::apply::{self, Placement};
 use crate::clock::{ClockId, ClockModel, LocalTime, Order, Pair, ReferenceTime};
 use crate::correct::{self, Corrected, Recorded, Sides};
 use crate::otlp::{Payload, SpanEdit, SpanSite};
-use crate::span::SpanKind;
+use crate::span::{SpanId, SpanKind, TraceId};
 
 /// What is done to spans whose clock is off.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -84,7 +84,7 @@ pub fn pass(
         passed.tally.spans[Outcome::NoModel as usize] = payload.spans.len() as u64 - marked;
         return passed;
     }
-    let mut calls = Calls::default();
+    let mut calls = Calls::of(payload.spans.len());
     for (index, site) in (0u32..).zip(&payload.spans) {
         let of = &*found[site.resource as usize];
         let recorded = Recorded { start: site.head.start, end: site.head.end, ends: of.ends };
@@ -162,6 +162,10 @@ fn era_of<'a>(
     arrival: ReferenceTime,
 ) -> Option<(usize, &'a Era, ClockId)> {
     let (number, era) = eras.iter().enumerate().rev().find(|(number, era)| {
+        // The first hold from the beginning.
+        if *number == 0 {
+            return true;
+        }
         let model = found.clocks[*number].map(|clock| &era.models.clock(clock).1);
         let segment = model.and_then(|model| Some(&model.segments[side(model, start, arrival)?]));
         start.plus(-segment.map_or(0, |segment| segment.applied_at(start))).nanos() >= era.from.nanos()
@@ -190,37 +194,54 @@ pub(super) fn side(model: &ClockModel, at: LocalTime, arrival: ReferenceTime) ->
 /// Calls of which both spans are in one record.
 #[derive(Default)]
 struct Calls {
-    /// By trace and span id, those that may have called.
-    callers: FxHashMap<(u128, u64), Seen>,
-    called: Vec<((u128, u64), Seen)>,
+    /// By [`short`] of their ids, places in `seen` of those that may have called.
+    callers: FxHashMap<u64, u32>,
+    /// With the ids of those that called them.
+    called: Vec<(SpanId, Seen)>,
+    seen: Vec<(SpanId, Seen)>,
 }
 
-/// A span's clock, as era, clock and group, and its start as it came and as it leaves.
-#[derive(Clone, Copy)]
+/// A span's trace, its clock, as era, clock and group, and its start as it came and as it leaves.
 struct Seen {
+    trace: TraceId,
     clock: (usize, ClockId, u32),
     start: [i64; 2],
 }
 
+/// Both ids in one word: a map of these is a third as large.
+fn short(TraceId(trace): TraceId, SpanId(span): SpanId) -> u64 {
+    trace as u64 ^ (trace >> 64) as u64 ^ span.rotate_left(32)
+}
+
 impl Calls {
+    fn of(spans: usize) -> Self {
+        let mut calls = Self::default();
+        calls.callers.reserve(spans / 2);
+        calls
+    }
+
     fn see(&mut self, site: &SpanSite, clock: Option<(usize, ClockId, u32)>, start: [i64; 2]) {
         let Some(clock) = clock else { return };
-        let (head, seen) = (&site.head, Seen { clock, start });
+        let (head, seen) = (&site.head, Seen { trace: site.head.trace, clock, start });
         match (head.kind, head.parent) {
             (SpanKind::Client | SpanKind::Producer, _) => {
-                self.callers.insert((head.trace.0, head.span.0), seen);
+                self.callers.insert(short(head.trace, head.span), self.seen.len() as u32);
+                self.seen.push((head.span, seen));
             }
-            (SpanKind::Server | SpanKind::Consumer, Some(parent)) => {
-                self.called.push(((head.trace.0, parent.0), seen));
-            }
+            (SpanKind::Server | SpanKind::Consumer, Some(parent)) => self.called.push((parent, seen)),
             _ => {}
         }
+    }
+
+    fn caller(&self, trace: TraceId, parent: SpanId) -> Option<&Seen> {
+        let (span, seen) = self.seen.get(*self.callers.get(&short(trace, parent))? as usize)?;
+        (*span == parent && seen.trace == trace).then_some(seen)
     }
 
     /// A child that starts before its parent is out of order, whatever the parent waited for.
     fn count(&self, tally: &mut Tally, mode: Mode) {
         for (parent, child) in &self.called {
-            let Some(caller) = self.callers.get(parent) else { continue };
+            let Some(caller) = self.caller(child.trace, *parent) else { continue };
             let ((era, one, group), (other_era, other, other_group)) = (caller.clock, child.clock);
             if (era, one) == (other_era, other) || (era, group) != (other_era, other_group) {
                 continue;

@@ -69,12 +69,11 @@ fn scan_for<const FACTS: bool>(bytes: &[u8]) -> Result<Payload<'_>, Malformed> {
 }
 
 impl Payload<'_> {
-    #[inline]
+    #[inline(always)]
     fn hold(&mut self, message: (usize, Range<usize>), parent: Option<u32>) -> Result<u32, Broken> {
         let (length_at, content) = message;
         if self.containers.len() >= most_messages(self.bytes) {
-            let what = "more spans and events than so many bytes can hold".to_owned();
-            return Err(Box::new(Malformed { at: length_at, what }));
+            return Err(wire::broken(length_at, "more spans and events than so many bytes can hold"));
         }
         self.containers.push(Container { length_at, content, parent });
         Ok((self.containers.len() - 1) as u32)
@@ -185,7 +184,9 @@ fn scan_span<const FACTS: bool>(
                     }
                 }
             }
-            keys::span::NAME => _ = fields.message()?,
+            // As others that are not read, but these are in every span.
+            keys::span::NAME | keys::span::TRACE_STATE => _ = fields.message()?,
+            keys::span::FLAGS => _ = fields.fixed32()?,
             _ => fields.pass_over(key, keys::span::ALL)?,
         }
     }

@@ -125,7 +125,7 @@ impl<'a> Fields<'a> {
 // registers, and costs a scan half its time.
 
 #[cold]
-fn broken(at: usize, what: &str) -> Broken {
+pub(super) fn broken(at: usize, what: &str) -> Broken {
     Box::new(Malformed { at, what: what.to_owned() })
 }
 
@@ -184,12 +184,15 @@ fn past(bytes: &[u8], position: usize, length: u64) -> Result<usize, Broken> {
 /// A varint, and where it ends.
 #[inline(always)]
 fn varint(bytes: &[u8], position: usize) -> Result<(u64, usize), Broken> {
-    match bytes.get(position) {
-        Some(&byte) if byte < 0x80 => Ok((u64::from(byte), position + 1)),
+    match bytes[position..] {
+        [byte @ 0..0x80, ..] => Ok((u64::from(byte), position + 1)),
+        // The length of a span.
+        [low, high @ 0..0x80, ..] => Ok((u64::from(low & 0x7f) | u64::from(high) << 7, position + 2)),
         _ => long_varint(bytes, position),
     }
 }
 
+#[inline(never)]
 fn long_varint(bytes: &[u8], position: usize) -> Result<(u64, usize), Broken> {
     let mut value = 0u64;
     for index in 0..10 {
