@@ -16,6 +16,7 @@ mod load;
 #[path = "stage/peers.rs"]
 mod peers;
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -24,7 +25,12 @@ use harness::program::memory_kb;
 use harness::wire::Packing;
 use harness::{Config, Hop, Stage};
 use load::Load;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::trace::v1::Span;
 use peers::Peer;
+use prost::Message;
+use unskew::otlp::protobuf;
+use unskew::span::{SpanId, TraceId};
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
@@ -56,6 +62,8 @@ fn block_on(future: impl Future<Output = ()>) {
 /// A fleet, its spans in requests of 512, and the models that `fix` has of it.
 struct Fleet {
     load: Load,
+    /// Of its spans those alone that `fix` moved.
+    moved: Option<Load>,
     models: PathBuf,
     _folder: tempfile::TempDir,
 }
@@ -73,8 +81,32 @@ impl Fleet {
             .output()
             .unwrap();
         assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
-        Self { load: Load::new(&sample.requests, packing), models, _folder: folder }
+        let corrected = std::fs::read(models.join("corrected/dump.binpb")).unwrap();
+        let moved = moved_ones(&sample.requests, &corrected);
+        let moved = (!moved.is_empty()).then(|| Load::new(&moved, packing));
+        Self { load: Load::new(&sample.requests, packing), moved, models, _folder: folder }
     }
+}
+
+/// Of requests the spans that `fix` moved, as they were before.
+fn moved_ones(requests: &[Vec<u8>], corrected: &[u8]) -> Vec<Vec<u8>> {
+    let mut rest = corrected;
+    let mut moved = HashSet::new();
+    while let Some((length, after)) = rest.split_first_chunk::<4>() {
+        let (record, after) = after.split_at(u32::from_be_bytes(*length) as usize);
+        let spans = protobuf::locate(record).unwrap().spans;
+        moved.extend(spans.iter().filter(|site| site.marks.is_some()).map(|site| (site.head.trace, site.head.span)));
+        rest = after;
+    }
+    let kept = |request: &Vec<u8>| {
+        let mut request = ExportTraceServiceRequest::decode(&request[..]).unwrap();
+        for scope in request.resource_spans.iter_mut().flat_map(|resource| &mut resource.scope_spans) {
+            let ids = |span: &Span| (TraceId::from_bytes(&span.trace_id), SpanId::from_bytes(&span.span_id));
+            scope.spans.retain(|span| moved.contains(&ids(span)));
+        }
+        request.encode_to_vec()
+    };
+    if moved.is_empty() { Vec::new() } else { requests.iter().map(kept).collect() }
 }
 
 /// What is measured, and by which fleet's spans.
@@ -116,14 +148,14 @@ async fn compare(packing: Packing, millions: f64) {
         most_memory_kb: 0,
         moved: 0.0,
     };
-    let wrong_models = &wrong.models;
+    let (wrong_models, moved) = (&wrong.models, wrong.moved.as_ref().unwrap());
     let relay = if packing == Packing::Plain { "relay, bytes unread" } else { "relay, unpacks and packs (level 1)" };
     let mut rows = vec![
         row("sink", &wrong.load, None, Some("sink")),
         row(relay, &wrong.load, None, Some("relay")),
         row("unskew, observe", &wrong.load, Some(("observe", wrong_models)), None),
         row("unskew, correct, no span to move", &right.load, Some(("correct", &right.models)), None),
-        row("unskew, correct, every span moved and marked", &wrong.load, Some(("correct", wrong_models)), None),
+        row("unskew, correct, every span moved and marked", moved, Some(("correct", wrong_models)), None),
     ];
     if std::env::var_os("UNSKEW_COLLECTOR").is_some() {
         rows.push(row("OpenTelemetry Collector, no queue", &wrong.load, None, Some("collector")));
@@ -212,7 +244,7 @@ async fn memory(during: Duration) {
     let (before, began) = (cpu(stage.pid()), Instant::now());
     println!("| s | MB now | MB at the most | CPU % of a core |\n|---|---|---|---|");
     for _ in 0..10 {
-        fleet.load.run_at(stage.grpc, 50_000.0, during / 10).await;
+        fleet.moved.as_ref().unwrap().run_at(stage.grpc, 50_000.0, during / 10).await;
         let [now, most] = ["VmRSS", "VmHWM"].map(|which| stage.memory_kb(which) / 1024);
         let seconds = began.elapsed().as_secs_f64();
         println!("| {seconds:.0} | {now} | {most} | {:.1} |", (cpu(stage.pid()) - before) / seconds * 100.0);
