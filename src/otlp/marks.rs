@@ -63,6 +63,7 @@ impl MarksFound {
     }
 
     /// Those of a span that was moved, and whether one was annotated.
+    #[inline]
     pub(super) fn finish(self) -> (Option<Box<Marks>>, bool) {
         (self.marks.filter(|_| self.corrected), self.annotated)
     }
