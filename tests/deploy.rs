@@ -70,10 +70,10 @@ fn what_the_whole_configuration_leaves_out_is_known_too() {
         .map(|line| if is_key(line) { line.replacen("# ", "", 1) } else { line.to_owned() })
         .collect();
     let config = config(&all.join("\n"), &unset);
-    let grpc = config.listeners.grpc.unwrap();
+    let (grpc, next_hop) = (config.listeners.grpc.unwrap(), config.next_hop.unwrap());
     assert!(grpc.tls.is_some() && grpc.auth.is_some() && grpc.keepalive.max_connection_age.is_some());
-    assert!(config.processing.models.is_some() && config.next_hop.tls.own.is_some());
-    assert_eq!(config.next_hop.headers.len(), 1);
+    assert!(config.processing.models.is_some() && config.processing.recording.is_some() && next_hop.tls.own.is_some());
+    assert_eq!(next_hop.headers.len(), 1);
 }
 
 #[test]
@@ -165,9 +165,10 @@ fn the_collectors_fit_before_and_behind() {
     assert_eq!(port(&sends["endpoint"]), config.listeners.grpc.unwrap().address.port.to_string());
     assert!(sends["sending_queue"]["enabled"] == true && sends["retry_on_failure"]["enabled"] == true);
     let patience = unskew::stage::config::parse_duration(sends["timeout"].as_str().unwrap()).unwrap();
-    assert!(patience > config.next_hop.timeout);
+    let next_hop = config.next_hop.unwrap();
+    assert!(patience > next_hop.timeout);
     let listens = port(&after["receivers"]["otlp"]["protocols"]["grpc"]["endpoint"]);
-    assert!(config.next_hop.target.to_string().contains(&format!(":{listens} ")), "{}", config.next_hop.target);
+    assert!(next_hop.target.to_string().contains(&format!(":{listens} ")), "{}", next_hop.target);
 }
 
 /// Our metrics, and the labels that tell their series apart.

@@ -26,6 +26,8 @@ mod knobs;
 mod lab;
 #[path = "stage/limits.rs"]
 mod limits;
+#[path = "stage/recording.rs"]
+mod recording;
 #[path = "stage/relay.rs"]
 mod relay;
 #[path = "stage/replies.rs"]

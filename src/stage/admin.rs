@@ -81,10 +81,12 @@ impl Admin {
             return Err("stopping".to_owned());
         }
         let settings = self.relay.settings();
-        if settings.forwarder.is_up().await {
-            Ok(())
-        } else {
-            Err(format!("{} cannot be reached", settings.forwarder.next_hop().target))
+        match &settings.forwarder {
+            Some(forwarder) if !forwarder.is_up().await => {
+                Err(format!("{} cannot be reached", forwarder.next_hop().target))
+            }
+            None if self.relay.cannot_record() => Err("requests cannot be recorded, and are refused".to_owned()),
+            _ => Ok(()),
         }
     }
 }

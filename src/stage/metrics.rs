@@ -74,6 +74,25 @@ struct ResultLabel {
     result: &'static str,
 }
 
+/// What became of a request that was to be recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recorded {
+    Written,
+    /// It was there already, byte for byte.
+    Repeated,
+    Failed,
+}
+
+impl Recorded {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Written => "recorded",
+            Self::Repeated => "repeated",
+            Self::Failed => "failed",
+        }
+    }
+}
+
 /// Counters of a running stage.
 pub struct Metrics {
     registry: Mutex<Registry>,
@@ -82,6 +101,7 @@ pub struct Metrics {
     spans: [Counter; OUTCOMES.len()],
     pairs: Arc<Recent>,
     reloads: Family<ResultLabel, Counter>,
+    recordings: Family<ResultLabel, Counter>,
 }
 
 impl Metrics {
@@ -96,11 +116,14 @@ impl Metrics {
         let results = ["ok", "failed"].map(|result| ResultLabel { result });
         results.iter().for_each(|result| drop(reloads.get_or_create(result)));
         registry.register("reloads", "Times the configuration or the models were read again", reloads.clone());
+        let recordings = Family::<ResultLabel, Counter>::default();
+        let text = "Requests of traces that were to be recorded, by what became of it";
+        registry.register("recordings", text, recordings.clone());
         let version = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("build", "Which program this is", version);
         let pairs = Arc::new(Recent::default());
         registry.register_collector(Box::new(Shown { budget, pairs: Arc::clone(&pairs) }));
-        Self { registry: Mutex::new(registry), requests, spans, pairs, reloads }
+        Self { registry: Mutex::new(registry), requests, spans, pairs, reloads, recordings }
     }
 
     /// Has more told when metrics are asked for.
@@ -136,6 +159,10 @@ impl Metrics {
     pub fn reloaded(&self, succeeded: bool) {
         let result = if succeeded { "ok" } else { "failed" };
         self.reloads.get_or_create(&ResultLabel { result }).inc();
+    }
+
+    pub fn recorded(&self, recorded: Recorded) {
+        self.recordings.get_or_create(&ResultLabel { result: recorded.name() }).inc();
     }
 
     /// All of it, as text.

@@ -11,7 +11,8 @@ use tokio::sync::watch;
 use super::answer::{Accepted, Partial, Refusal, together};
 use super::budget::Budget;
 use super::forward::{Forwarder, Outgoing};
-use super::metrics::Metrics;
+use super::log::{self, NotRecorded, Recorder};
+use super::metrics::{Metrics, Recorded};
 use super::request::{Encoding, Request, Signal};
 use crate::clock::ReferenceTime;
 use crate::live::{self, Found, Mode, Passed, Published};
@@ -20,7 +21,8 @@ use crate::otlp::{self, Payload};
 /// What may change while requests pass.
 pub struct Settings {
     pub mode: Mode,
-    pub forwarder: Arc<Forwarder>,
+    /// None: requests are only recorded.
+    pub forwarder: Option<Arc<Forwarder>>,
     /// Metrics, logs and profiles are refused.
     pub traces_only: bool,
     /// Metadata that is passed on.
@@ -30,7 +32,8 @@ pub struct Settings {
 impl Settings {
     /// Whether a signal is passed on.
     pub fn takes(&self, signal: Signal) -> bool {
-        signal == Signal::Traces || !self.traces_only && self.forwarder.takes(signal)
+        let forwarder = self.forwarder.as_ref().filter(|_| !self.traces_only);
+        signal == Signal::Traces || forwarder.is_some_and(|forwarder| forwarder.takes(signal))
     }
 }
 
@@ -39,6 +42,8 @@ pub struct Relay {
     settings: RwLock<Arc<Settings>>,
     /// The seam between those who correct and those who find out by what: replaced whole.
     published: RwLock<Arc<Published>>,
+    /// Writes down what is acknowledged, where that is asked for.
+    recorder: Option<Recorder>,
     pub budget: Arc<Budget>,
     pub metrics: Arc<Metrics>,
     passing: AtomicU64,
@@ -47,9 +52,20 @@ pub struct Relay {
 }
 
 impl Relay {
-    pub fn of(settings: Settings, published: Published, budget: Arc<Budget>, metrics: Arc<Metrics>) -> Self {
+    pub fn of(
+        settings: Settings,
+        published: Published,
+        recorder: Option<Recorder>,
+        (budget, metrics): (Arc<Budget>, Arc<Metrics>),
+    ) -> Self {
         let (settings, published) = (RwLock::new(Arc::new(settings)), RwLock::new(Arc::new(published)));
-        Self { settings, published, budget, metrics, passing: AtomicU64::new(0), over: watch::Sender::new(false) }
+        let (passing, over) = (AtomicU64::new(0), watch::Sender::new(false));
+        Self { settings, published, recorder, budget, metrics, passing, over }
+    }
+
+    /// Whether requests are to be recorded and cannot be.
+    pub fn cannot_record(&self) -> bool {
+        self.recorder.as_ref().is_some_and(Recorder::fails)
     }
 
     /// Holds from the next request on.
@@ -89,21 +105,59 @@ impl Relay {
         *published = Arc::new(next(&published));
     }
 
-    /// Passes one request on.
+    /// Passes one request on, and records it.
     ///
     /// # Errors
-    /// What the next hop refused, and why; or what cannot be understood.
+    /// What the next hop refused, and why; what cannot be understood; or what could be recorded nowhere.
     pub async fn pass(&self, request: Request) -> Result<Accepted, Refusal> {
+        let recorder = self.recorder.as_ref().filter(|_| request.signal == Signal::Traces);
+        let Some(recorder) = recorder else { return self.forward(request).await };
+        let (encoding, bytes, arrival) = (request.encoding, request.bytes.clone(), now());
+        let hash = log::hash(&bytes);
+        if recorder.holds(hash) {
+            // Its acknowledgement was lost, and it is sent again.
+            self.metrics.recorded(Recorded::Repeated);
+            return Ok(None);
+        }
+        let forwards = self.settings().forwarder.is_some();
+        let claim = Arc::clone(&request.claim);
+        let (spans, accepted) = if forwards {
+            (None, self.forward(request).await?)
+        } else {
+            let payload = Self::understood(encoding, &bytes)?;
+            self.metrics.passed(&self.passed(&payload, Mode::Observe).tally);
+            (Some(payload.spans.len()), None)
+        };
+        // Of what the next hop took, everything could be read.
+        let spans = spans.unwrap_or_else(|| otlp::locate(encoding, &bytes).map_or(0, |payload| payload.spans.len()));
+        if spans == 0 {
+            return Ok(accepted);
+        }
+        let recorded = recorder.record((encoding, bytes, hash), spans, arrival.nanos()).await;
+        drop(claim);
+        self.metrics.recorded(if recorded.is_ok() { Recorded::Written } else { Recorded::Failed });
+        match recorded {
+            Err(NotRecorded(reason)) if !forwards => Err(Refusal::busy(reason)),
+            // The next hop has it: to send it again would be to have it twice there.
+            _ => Ok(accepted),
+        }
+    }
+
+    /// Sends one request to the next hop.
+    async fn forward(&self, request: Request) -> Result<Accepted, Refusal> {
         let settings = self.settings();
         let Request { signal, encoding, bytes, metadata, deadline, claim } = request;
+        let Some(forwarder) = &settings.forwarder else {
+            return Err(Refusal::unimplemented(format!("{} are not passed on: there is no next hop", signal.name())));
+        };
         let mut rejected = None;
         let (bytes, encoding) = match (encoding, signal) {
-            (Encoding::Json, Signal::Traces) if !settings.forwarder.takes_json() => {
+            (Encoding::Json, Signal::Traces) if !forwarder.takes_json() => {
                 let (bytes, partial) = to_protobuf(&bytes)?;
                 rejected = partial;
                 (bytes, Encoding::Protobuf)
             }
-            (Encoding::Json, _) if !settings.forwarder.takes_json() => {
+            (Encoding::Json, _) if !forwarder.takes_json() => {
                 let text = format!(
                     "the next hop speaks gRPC, and only traces are told anew for it: send {} as protobuf",
                     signal.name()
@@ -123,24 +177,35 @@ impl Relay {
         } else {
             bytes
         };
-        let sent = settings.forwarder.send(Outgoing { signal, encoding, bytes, metadata, deadline }).await;
+        let sent = forwarder.send(Outgoing { signal, encoding, bytes, metadata, deadline }).await;
         drop(claim);
         Ok(together(rejected, sent?))
     }
 
-    /// A record of spans at their new times; `None` where it has no span.
-    fn correct(&self, bytes: Bytes, encoding: Encoding, mode: Mode) -> Result<Option<Bytes>, Refusal> {
-        let arrival = now();
+    /// The spans of a record.
+    fn understood(encoding: Encoding, bytes: &[u8]) -> Result<Payload<'_>, Refusal> {
         let invalid = |error: otlp::Malformed| Refusal::invalid(format!("not OTLP: {error}"));
-        let payload = otlp::locate(encoding, &bytes).map_err(invalid)?;
+        let payload = otlp::locate(encoding, bytes).map_err(invalid)?;
         if payload.is_foreign && payload.spans.is_empty() {
             return Err(Refusal::invalid(FOREIGN));
         }
+        Ok(payload)
+    }
+
+    /// What becomes of the spans of a record that arrives now.
+    fn passed(&self, payload: &Payload<'_>, mode: Mode) -> Passed {
+        let arrival = now();
+        let (published, found) = self.find(payload, arrival);
+        live::pass(payload, &published, &found, arrival, mode)
+    }
+
+    /// A record of spans at their new times; `None` where it has no span.
+    fn correct(&self, bytes: Bytes, encoding: Encoding, mode: Mode) -> Result<Option<Bytes>, Refusal> {
+        let payload = Self::understood(encoding, &bytes)?;
         if payload.spans.is_empty() {
             return Ok(None);
         }
-        let (published, found) = self.find(&payload, arrival);
-        let Passed { edits, tally } = live::pass(&payload, &published, &found, arrival, mode);
+        let Passed { edits, tally } = self.passed(&payload, mode);
         self.metrics.passed(&tally);
         if edits.is_empty() {
             return Ok(Some(bytes));

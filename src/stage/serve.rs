@@ -17,6 +17,7 @@ use super::budget::Budget;
 use super::clocks::{Shown, clocks};
 use super::config::{self, Address, Config};
 use super::forward::Forwarder;
+use super::log::Recorder;
 use super::metrics::Metrics;
 use super::receive::{GrpcService, HttpService, Patience, accept};
 use super::relay::{Relay, Settings, now};
@@ -51,7 +52,9 @@ async fn run(mut config: Config, read: Read<'_>) -> Result<Served> {
     let published = Published::of(models, &limits(&config));
     let budget = Budget::of(in_flight(&config));
     let metrics = Arc::new(Metrics::of(Arc::clone(&budget)));
-    let relay = Arc::new(Relay::of(settings(&config, None)?, published, budget, Arc::clone(&metrics)));
+    let recorder = config.processing.recording.as_ref().map(Recorder::open).transpose()?;
+    let settings = settings(&config, None)?;
+    let relay = Arc::new(Relay::of(settings, published, recorder, (budget, Arc::clone(&metrics))));
     metrics.with(Box::new(Shown(Arc::clone(&relay))));
 
     let (stop, stopped) = watch::channel(false);
@@ -149,10 +152,11 @@ fn mode(config: &Config) -> Mode {
 
 /// A forwarder is kept where its next hop is the same: connections are.
 fn settings(config: &Config, known: Option<&Settings>) -> Result<Settings> {
-    let kept = known.map(|known| &known.forwarder).filter(|forwarder| *forwarder.next_hop() == config.next_hop);
-    let forwarder = match kept {
-        Some(forwarder) => Arc::clone(forwarder),
-        None => Arc::new(Forwarder::to(&config.next_hop)?),
+    let known = known.and_then(|known| known.forwarder.as_ref());
+    let forwarder = match (&config.next_hop, known) {
+        (Some(next_hop), Some(known)) if known.next_hop() == next_hop => Some(Arc::clone(known)),
+        (Some(next_hop), _) => Some(Arc::new(Forwarder::to(next_hop)?)),
+        (None, _) => None,
     };
     let metadata = config.processing.metadata_keys.clone();
     Ok(Settings { mode: mode(config), forwarder, traces_only: config.processing.traces_only, metadata })
@@ -215,7 +219,12 @@ fn admin(
 fn tell(config: &Config, relay: &Relay) {
     let clocks = relay.published().eras.last().map_or(0, |era| era.models.clocks.len());
     let mode = config.processing.mode.word();
-    tracing::info!(mode, clocks, forward = %config.next_hop.target, "ready");
+    let forward = config.next_hop.as_ref().map(|next_hop| tracing::field::display(&next_hop.target));
+    let record = config.processing.recording.as_ref().map(|to| tracing::field::display(to.out.display()));
+    tracing::info!(mode, clocks, forward, record, "ready");
+    if config.next_hop.is_none() {
+        return;
+    }
     match (config.processing.mode, &config.processing.models) {
         (config::Mode::Observe, None) => tracing::info!(
             "nothing is corrected: run `unskew fix` over a dump of this traffic, then give its --out as `models` and set `mode: correct`"
@@ -257,6 +266,9 @@ fn again(config: &mut Config, read: Read<'_>, relay: &Relay, source: &mut Source
     relay.budget.limit(in_flight(&next));
     if (&next.listeners, &next.admin) != (&config.listeners, &config.admin) {
         tracing::warn!("listeners and admin port stay as they are until the program is started again");
+    }
+    if next.processing.recording != config.processing.recording {
+        tracing::warn!("what is recorded stays as it is until the program is started again");
     }
     *config = next;
     Ok(())

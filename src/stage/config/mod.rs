@@ -31,7 +31,7 @@ pub use flags::Flags;
 pub use listeners::{Grpc, Http, Keepalive, Listeners};
 pub use next_hop::{Compression, NextHop, Target, Urls};
 pub use problems::{Problem, Problems, What};
-pub use processing::{Mode, Processing};
+pub use processing::{Mode, Processing, Recording};
 pub use telemetry::{Admin, LogEncoding, LogLevel, Logs};
 pub use tls::{ClientTls, KeyPair, Pem, ServerTls, TlsVersion, TlsVersions};
 
@@ -49,7 +49,8 @@ pub type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
 pub struct Config {
     pub listeners: Listeners,
     pub processing: Processing,
-    pub next_hop: NextHop,
+    /// None: requests are only recorded.
+    pub next_hop: Option<NextHop>,
     pub admin: Admin,
     pub logs: Logs,
 }
@@ -72,12 +73,11 @@ impl Config {
     pub fn summary(&self) -> String {
         let listens: Vec<String> =
             self.listeners.addresses().map(|(protocol, address)| format!("{address} ({protocol})")).collect();
-        format!(
-            "listens at {}; forwards to {}; mode {}",
-            listens.join(" and "),
-            self.next_hop.target,
-            self.processing.mode.word()
-        )
+        let forwards = self.next_hop.iter().map(|next_hop| format!("forwards to {}", next_hop.target));
+        let records = self.processing.recording.iter().map(|to| format!("records in {}", to.out.display()));
+        let goes: Vec<String> = forwards.chain(records).collect();
+        let mode = self.processing.mode.word();
+        format!("listens at {}; {}; mode {mode}", listens.join(" and "), goes.join(" and "))
     }
 }
 
@@ -95,7 +95,7 @@ fn read(text: Option<&str>, flags: &Flags, env: Env<'_>, found: &Found) -> Optio
     if let Some(service) = &mut service {
         extensions.check_listed(&service.texts("extensions"), found);
     }
-    let route = pipelines::read(service.as_mut(), &components, found);
+    let route = pipelines::read(service.as_mut(), &components, processing.recording.is_some(), found);
     let (admin, logs) = telemetry::read(service.as_mut(), &extensions, flags);
 
     let mut listeners = match &route.receiver {
@@ -105,14 +105,16 @@ fn read(text: Option<&str>, flags: &Flags, env: Env<'_>, found: &Found) -> Optio
     };
     listeners.set(flags);
     let next_hop = match (&flags.forward, &route.exporter) {
-        (None, Some(id)) => next_hops.into_iter().find(|(known, _)| known == id)?.1,
+        (None, Some(id)) => Some(next_hops.into_iter().find(|(known, _)| known == id)?.1?),
         (forward, _) => otel::next_hop(forward.as_deref(), env, found),
     };
-    if next_hop.is_none() && found.is_empty() {
-        found.wrong("exporters", answers::NO_NEXT_HOP);
+    if next_hop.is_none() && processing.recording.is_none() {
+        if found.is_empty() {
+            found.wrong("exporters", answers::NO_NEXT_HOP);
+        }
+        return None;
     }
-    let next_hop = next_hop?;
-    check_signals(&route, &processing, &next_hop, found);
+    check_signals(&route, &processing, next_hop.as_ref(), found);
     let config = Config { next_hop, listeners, processing, admin, logs };
     // What is half read would be told twice.
     if found.is_empty() {
@@ -168,12 +170,17 @@ fn processors(root: &mut Section<'_>, flags: &Flags) -> (Configured, Processing)
 }
 
 /// Pipelines whose signal cannot be passed on. Signals without one are passed on all the same: what is refused is lost.
-fn check_signals(route: &Route, processing: &Processing, next_hop: &NextHop, found: &Found) {
+fn check_signals(route: &Route, processing: &Processing, next_hop: Option<&NextHop>, found: &Found) {
     for signal in route.signals.iter().flatten() {
         let path = format!("service.pipelines.{signal}");
-        let has_url = match &next_hop.target {
-            Target::Grpc(_) => true,
-            Target::Http(urls) => urls.of(signal).is_some(),
+        let has_url = match next_hop.map(|next_hop| &next_hop.target) {
+            Some(Target::Grpc(_)) => true,
+            Some(Target::Http(urls)) => urls.of(signal).is_some(),
+            None if signal == "traces" => true,
+            None => {
+                found.wrong(&path, "has nowhere to go: `out` records traces alone, and there is no exporter");
+                continue;
+            }
         };
         if signal != "traces" && processing.traces_only {
             found.wrong(&path, "is there, and processors.unskew.traces_only is true: take one away");
@@ -201,14 +208,19 @@ fn check(config: &Config, found: &Found) {
         if address.answers_to(&config.admin.address) {
             found.wrong("service.telemetry.metrics.address", format!("{address} is {protocol}'s already"));
         }
-        if config.next_hop.target.address().is_some_and(|target| address.answers_to(&target)) {
-            let text = format!("{} is our own listener: requests would go round for ever", config.next_hop.target);
-            found.wrong("exporters", text);
+        let target = config.next_hop.as_ref().map(|next_hop| &next_hop.target);
+        if let Some(target) = target.filter(|it| it.address().is_some_and(|target| address.answers_to(&target))) {
+            found.wrong("exporters", format!("{target} is our own listener: requests would go round for ever"));
         }
     }
     if config.processing.mode != Mode::Observe && config.processing.models.is_none() {
         let text = "nothing to correct by: give the output folder of `unskew fix`, or stay with `mode: observe`";
         found.wrong("processors.unskew.models", text);
+    }
+    if config.processing.mode != Mode::Observe && config.next_hop.is_none() {
+        let text =
+            "without a next hop requests are recorded as they came: give an exporter, or stay with `mode: observe`";
+        found.wrong("processors.unskew.mode", text);
     }
     if !config.processing.metadata_keys.is_empty() && config.listeners.excludes_metadata() {
         let text = "a listener has `include_metadata: false`, so there is none to pass on: take one away";

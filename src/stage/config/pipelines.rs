@@ -40,7 +40,8 @@ pub(super) struct Route {
     pub signals: Option<Vec<String>>,
 }
 
-pub(super) fn read(service: Option<&mut Section<'_>>, components: &Components, found: &Found) -> Route {
+/// `records`: no exporter is needed.
+pub(super) fn read(service: Option<&mut Section<'_>>, components: &Components, records: bool, found: &Found) -> Route {
     let pipelines = service.map(|service| service.named("pipelines")).unwrap_or_default();
     if pipelines.is_empty() {
         let only = |configured: &Configured, which| match &configured.ours[..] {
@@ -61,8 +62,10 @@ pub(super) fn read(service: Option<&mut Section<'_>>, components: &Components, f
     for (id, tree) in pipelines {
         let path = format!("service.pipelines.{id}");
         let Some(mut pipeline) = Section::of(tree, &path, found) else { continue };
-        one(&mut pipeline, "receivers", (&components.receivers, &mut route.receiver), answers::RECEIVERS);
-        one(&mut pipeline, "exporters", (&components.exporters, &mut route.exporter), answers::EXPORTERS);
+        let receivers = (&components.receivers, &mut route.receiver);
+        one(&mut pipeline, "receivers", receivers, false, answers::RECEIVERS);
+        let exporters = (&components.exporters, &mut route.exporter);
+        one(&mut pipeline, "exporters", exporters, records, answers::EXPORTERS);
         processors(&mut pipeline, kind(&id), &components.processors);
         let signals = route.signals.get_or_insert_default();
         match kind(&id) {
@@ -85,6 +88,7 @@ fn one(
     pipeline: &mut Section<'_>,
     key: &'static str,
     (configured, so_far): (&Configured, &mut Option<String>),
+    may_lack: bool,
     several: &str,
 ) {
     let named = pipeline.texts(key);
@@ -93,7 +97,7 @@ fn one(
             pipeline.wrong(key, not_configured(id, key, configured.ours.iter().map(String::as_str)));
         }
     }
-    if named.is_empty() {
+    if named.is_empty() && !may_lack {
         pipeline.wrong(key, "are none");
     }
     let mut ours = named.into_iter().filter(|id| configured.ours.contains(id));

@@ -52,6 +52,46 @@ pub struct Processing {
     pub traces_only: bool,
     /// For what was begun to be finished after SIGTERM; default 20 s.
     pub drain_timeout: Duration,
+    /// Where requests are recorded; nowhere unless given.
+    pub recording: Option<Recording>,
+}
+
+/// Where requests that were acknowledged are recorded, and how much.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recording {
+    pub out: PathBuf,
+    /// How long one file is written; default 10 min.
+    pub window: Duration,
+    /// Spans after which the next begins earlier; default 1,000,000.
+    pub window_spans: u64,
+    /// What all of them may take, in bytes; default 20 GiB.
+    pub keep_bytes: u64,
+}
+
+impl Recording {
+    fn read(section: &mut Section<'_>, flags: &Flags) -> Option<Self> {
+        let out = flags.out.clone().or(section.text("out").map(PathBuf::from));
+        let window = flags.window.or(section.duration("window"));
+        let window_spans = flags.window_spans.or(section.count("window_spans", 100_000_000));
+        let keep_gib = flags.keep_gib.or(section.count("keep_gib", 1_000_000));
+        if window.is_some_and(|window| window < Duration::from_secs(1)) {
+            section.wrong("window", "is shorter than a second");
+        }
+        match out {
+            Some(out) => Some(Self {
+                out,
+                window: window.unwrap_or(Duration::from_mins(10)),
+                window_spans: window_spans.unwrap_or(1_000_000),
+                keep_bytes: keep_gib.unwrap_or(20) << 30,
+            }),
+            None => {
+                if window.is_some() || window_spans.is_some() || keep_gib.is_some() {
+                    section.wrong("out", "lacks: a window and what is kept are of what is recorded below it");
+                }
+                None
+            }
+        }
+    }
 }
 
 impl Processing {
@@ -74,6 +114,7 @@ impl Processing {
             max_in_flight_bytes: flags.max_in_flight_mib.map(|mib| mib << 20).or(in_flight).unwrap_or(64 << 20),
             metadata_keys: metadata_keys(&mut section, flags),
             traces_only: section.flag("traces_only").unwrap_or(false) || flags.traces_only,
+            recording: Recording::read(&mut section, flags),
             drain_timeout: flags.drain_timeout.or(section.duration("drain_timeout")).unwrap_or(Duration::from_secs(20)),
         }
     }

@@ -109,11 +109,16 @@ fn every_key_of_an_http_listener_counts() {
     assert_eq!(config.listeners.http, Some(expected));
 }
 
+fn recording(out: &str, window: Duration, window_spans: u64, keep_gib: u64) -> Recording {
+    Recording { out: out.into(), window, window_spans, keep_bytes: keep_gib << 30 }
+}
+
 #[test]
 fn every_key_of_the_processor_counts() {
     let config = valid(&with(
         "processors: {unskew: {mode: correct, models: /m, models_max_age: 24h, leave_alone: [a, b], max_correction: 1m,
-                       max_in_flight_mib: 2, metadata_keys: [X-Scope-OrgID], traces_only: true, drain_timeout: 3s}}",
+                       max_in_flight_mib: 2, metadata_keys: [X-Scope-OrgID], traces_only: true, drain_timeout: 3s,
+                       out: /d, window: 1m, window_spans: 5, keep_gib: 2}}",
     ));
     let expected = Processing {
         mode: Mode::Correct,
@@ -125,6 +130,7 @@ fn every_key_of_the_processor_counts() {
         metadata_keys: vec!["x-scope-orgid".parse().unwrap()],
         traces_only: true,
         drain_timeout: Duration::from_secs(3),
+        recording: Some(recording("/d", Duration::from_mins(1), 5, 2)),
     };
     assert_eq!(config.processing, expected);
 }
@@ -136,7 +142,7 @@ fn every_key_of_an_exporter_counts() {
         tls: {insecure: true, insecure_skip_verify: true, ca_file: /ca, cert_pem: c, key_pem: k,
               server_name_override: n, max_version: '1.2'}}";
     let NextHop { target, tls, compression, headers, timeout, auth, max_request_bytes } =
-        valid(&sending("otlp_grpc/x", section)).next_hop;
+        valid(&sending("otlp_grpc/x", section)).next_hop.unwrap();
     assert_eq!(target.to_string(), "http://tempo:4317 (gRPC)");
     assert_eq!((compression, timeout), (Compression::Zstd, Duration::from_secs(2)));
     assert_eq!((headers["x-a"].as_bytes(), auth, max_request_bytes), (&b"b"[..], None, 3 << 20));
@@ -153,7 +159,7 @@ fn every_key_of_an_exporter_counts() {
 
 /// Where an exporter sends: as its summary has it.
 fn check_target(id: &str, section: &str, target: &str) {
-    assert_eq!(valid(&sending(id, section)).next_hop.target.to_string(), target, "{id}: {section}");
+    assert_eq!(valid(&sending(id, section)).next_hop.unwrap().target.to_string(), target, "{id}: {section}");
 }
 
 #[test]
@@ -172,7 +178,10 @@ fn an_endpoint_of_http_is_a_base_and_those_of_signals_are_whole() {
     check_target("otlp_http", "{endpoint: 'https://a/x?k=v'}", "https://a/x/v1/traces?k=v (HTTP)");
     check_target("otlphttp/x", "{endpoint: 'http://a', traces_endpoint: 'http://b/t'}", "http://b/t (HTTP)");
     let config = valid(&sending("otlphttp", "{traces_endpoint: 'http://b/t', logs_endpoint: 'http://b/l'}"));
-    assert_eq!((config.next_hop.compression, config.next_hop.timeout), (Compression::Gzip, Duration::from_secs(30)));
+    assert_eq!(
+        (config.next_hop.as_ref().unwrap().compression, config.next_hop.as_ref().unwrap().timeout),
+        (Compression::Gzip, Duration::from_secs(30))
+    );
 }
 
 const TOKENS: &str = "receivers: {otlp: {protocols: {grpc: {auth: {authenticator: bearertokenauth/in}}}}}
@@ -183,7 +192,7 @@ service: {extensions: [bearertokenauth, bearertokenauth/in]}";
 #[test]
 fn tokens_are_those_of_the_extension_that_is_named() {
     let config = valid(TOKENS);
-    let bearer = config.next_hop.auth.unwrap();
+    let bearer = config.next_hop.unwrap().auth.unwrap();
     assert_eq!(bearer, Bearer { scheme: "Bearer".to_owned(), tokens: Tokens::These(vec![Secret("0123".to_owned())]) });
     let bearer = config.listeners.grpc.unwrap().auth.unwrap();
     assert_eq!(bearer, Bearer { scheme: String::new(), tokens: Tokens::In("/tokens".into()) });
@@ -206,7 +215,7 @@ service: {pipelines: {traces: {receivers: [otlp/b], processors: [unskew], export
                       logs/all: {receivers: [otlp/b], exporters: [otlp/b]}}}",
     );
     assert_eq!(config.listeners, Listeners { grpc: None, http: Some(Http::default()) });
-    assert_eq!(config.next_hop.target.to_string(), "https://b:1 (gRPC)");
+    assert_eq!(config.next_hop.as_ref().unwrap().target.to_string(), "https://b:1 (gRPC)");
 }
 
 #[test]
@@ -220,7 +229,10 @@ fn telemetry_has_its_own_address_and_log() {
 
 #[test]
 fn each_flag_wins_over_its_key() {
-    let file = with("processors: {unskew: {mode: annotate, models: /m, traces_only: false, leave_alone: [a]}}");
+    let file = with(
+        "processors: {unskew: {mode: annotate, models: /m, traces_only: false, leave_alone: [a],
+                           out: /d, window: 1m, window_spans: 5, keep_gib: 2}}",
+    );
     let seconds = Duration::from_secs;
     let flags = Flags {
         mode: Some(Mode::Correct),
@@ -232,6 +244,10 @@ fn each_flag_wins_over_its_key() {
         traces_only: true,
         metadata_keys: vec!["x-a".to_owned()],
         drain_timeout: Some(seconds(4)),
+        out: Some("/f".into()),
+        window: Some(seconds(5)),
+        window_spans: Some(6),
+        keep_gib: Some(7),
         forward: Some("http://next:4318".to_owned()),
         grpc: Some(Listen::At("a:1".parse().unwrap())),
         http: Some(Listen::Nowhere),
@@ -248,9 +264,10 @@ fn each_flag_wins_over_its_key() {
         traces_only: true,
         metadata_keys: vec!["x-a".parse().unwrap()],
         drain_timeout: seconds(4),
+        recording: Some(recording("/f", seconds(5), 6, 7)),
     };
     assert_eq!(config.processing, expected);
-    assert_eq!(config.next_hop.target.to_string(), "http://next:4318/v1/traces (HTTP)");
+    assert_eq!(config.next_hop.as_ref().unwrap().target.to_string(), "http://next:4318/v1/traces (HTTP)");
     assert_eq!((config.listeners.grpc.unwrap().address.to_string().as_str(), config.listeners.http), ("a:1", None));
     assert_eq!(config.admin.address.to_string(), "a:2");
 }
@@ -259,16 +276,52 @@ fn each_flag_wins_over_its_key() {
 fn without_a_file_flags_and_variables_are_enough() {
     let forward = Flags { forward: Some("http://tempo:4317".to_owned()), ..Flags::default() };
     let config = Config::of(None, &forward, &env).unwrap();
-    assert_eq!((&config.listeners, config.next_hop.compression), (&Listeners::default(), Compression::None));
+    assert_eq!(
+        (&config.listeners, config.next_hop.as_ref().unwrap().compression),
+        (&Listeners::default(), Compression::None)
+    );
     let endpoint = |name: &str| (name == "OTEL_EXPORTER_OTLP_ENDPOINT").then(|| "http://a:1".to_owned());
     let config = Config::of(None, &Flags::default(), &endpoint).unwrap();
-    assert_eq!(config.next_hop.target.to_string(), "http://a:1/v1/traces (HTTP)");
+    assert_eq!(config.next_hop.as_ref().unwrap().target.to_string(), "http://a:1/v1/traces (HTTP)");
 }
 
 #[test]
 fn no_next_hop_says_how_to_give_one() {
     let says = Config::of(None, &Flags::default(), &env).unwrap_err().to_string();
     assert!(says.starts_with("exporters: no next hop: write") && says.contains("--forward URL"), "{says}");
+}
+
+#[test]
+fn what_is_recorded_needs_no_next_hop() {
+    let listening = "receivers: {otlp: {protocols: {grpc: }}}";
+    let service = "service: {pipelines: {traces: {receivers: [otlp], processors: [unskew]}}}";
+    let config = valid(&format!("{listening}\nprocessors: {{unskew: {{out: /d, window: 5s}}}}\n{service}"));
+    let recording = config.processing.recording.as_ref().unwrap();
+    assert_eq!((recording.window, recording.window_spans), (Duration::from_secs(5), 1_000_000));
+    assert_eq!(recording.keep_bytes, 20 << 30);
+    assert_eq!(config.summary(), "listens at localhost:4317 (gRPC); records in /d; mode observe");
+    let flags = Flags { out: Some("/d".into()), ..Flags::default() };
+    assert_eq!(Config::of(None, &flags, &env).unwrap().next_hop, None);
+
+    let recorded = |keys: &str| format!("{listening}\nprocessors: {{unskew: {{{keys}}}}}\n{service}");
+    refused(&recorded("out: /d, window: 10ms"), &["processors.unskew.window: is shorter than a second"]);
+    refused(
+        &recorded("out: /d, mode: correct, models: /m"),
+        &[
+            "processors.unskew.mode: without a next hop requests are recorded as they came: give an exporter, or stay with \
+           `mode: observe`",
+        ],
+    );
+    refused(
+        &with("processors: {unskew: {keep_gib: 3}}"),
+        &["processors.unskew.out: lacks: a window and what is kept are of what is recorded below it"],
+    );
+    let metrics =
+        "service: {pipelines: {traces: {receivers: [otlp], processors: [unskew]}, metrics: {receivers: [otlp]}}}";
+    refused(
+        &format!("{listening}\nprocessors: {{unskew: {{out: /d}}}}\n{metrics}"),
+        &["service.pipelines.metrics: has nowhere to go: `out` records traces alone, and there is no exporter"],
+    );
 }
 
 #[test]

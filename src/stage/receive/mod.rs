@@ -50,6 +50,9 @@ pub struct Patience {
     pub most_streams: Option<u32>,
 }
 
+/// For the first byte of a connection.
+const FIRST_WORD: Duration = Duration::from_mins(1);
+
 /// For a TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
@@ -110,7 +113,11 @@ async fn serve<S: Service>(
         tracing::debug!(%error, "no TCP_NODELAY");
     }
     match acceptor {
-        None => connection(stream, &patience, service, stop).await,
+        // Whoever says nothing at all is not waited for.
+        None => match timeout(FIRST_WORD, stream.peek(&mut [0])).await {
+            Ok(Ok(1..)) => connection(stream, &patience, service, stop).await,
+            _ => tracing::debug!("a connection said nothing"),
+        },
         Some(acceptor) => match timeout(HANDSHAKE, acceptor.accept(stream)).await {
             Ok(Ok(stream)) => connection(stream, &patience, service, stop).await,
             Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),

@@ -21,7 +21,8 @@ pub struct Config {
     pub http_address: SocketAddr,
     pub admin_address: SocketAddr,
     pub next_hop: SocketAddr,
-    hop: Hop,
+    /// None: no exporter.
+    hop: Option<Hop>,
     grpc: String,
     http: String,
     unskew: String,
@@ -37,12 +38,17 @@ impl Config {
     }
 
     pub fn to_address(next_hop: SocketAddr, hop: Hop) -> Self {
+        Self { hop: Some(hop), next_hop, ..Self::to_nowhere() }
+    }
+
+    /// Without a next hop.
+    pub fn to_nowhere() -> Self {
         Self {
             grpc_address: free_address(),
             http_address: free_address(),
             admin_address: free_address(),
-            next_hop,
-            hop,
+            next_hop: free_address(),
+            hop: None,
             grpc: String::new(),
             http: String::new(),
             unskew: String::new(),
@@ -107,9 +113,20 @@ impl Config {
     pub fn text(&self) -> String {
         let Self { grpc_address, http_address, admin_address, next_hop, .. } = self;
         let secure = !self.exporter_tls.contains("insecure: true");
-        let (exporter, endpoint) = match self.hop {
-            Hop::Grpc => ("otlp", next_hop.to_string()),
-            Hop::Http => ("otlphttp", format!("{}://{next_hop}", if secure { "https" } else { "http" })),
+        let exporters = |exporter: &str, endpoint: &str| {
+            let Self { exporter_tls, compression, exporter: keys, .. } = self;
+            format!(
+                "exporters: {{{exporter}: {{endpoint: \"{endpoint}\", tls: {{{exporter_tls}}}, \
+                    compression: {compression}{keys}}}}}\n"
+            )
+        };
+        let (exporter, exporters) = match self.hop {
+            Some(Hop::Grpc) => ("otlp", exporters("otlp", &next_hop.to_string())),
+            Some(Hop::Http) => {
+                let scheme = if secure { "https" } else { "http" };
+                ("otlphttp", exporters("otlphttp", &format!("{scheme}://{next_hop}")))
+            }
+            None => ("", String::new()),
         };
         let (extensions, used) = match self.extensions.as_str() {
             "" => (String::new(), ""),
@@ -119,11 +136,10 @@ impl Config {
             "receivers: {{otlp: {{protocols: {{\
                 grpc: {{endpoint: \"{grpc_address}\"{}}}, http: {{endpoint: \"{http_address}\"{}}}}}}}}}\n\
              processors: {{unskew: {{{}}}}}\n\
-             exporters: {{{exporter}: {{endpoint: \"{endpoint}\", tls: {{{}}}, compression: {}{}}}}}\n\
-             {extensions}\
+             {exporters}{extensions}\
              service: {{{used}pipelines: {{traces: {{receivers: [otlp], processors: [unskew], exporters: [{exporter}]}}}}, \
                 telemetry: {{metrics: {{address: \"{admin_address}\"}}, logs: {{level: info}}}}}}\n",
-            self.grpc, self.http, self.unskew, self.exporter_tls, self.compression, self.exporter
+            self.grpc, self.http, self.unskew
         )
     }
 }

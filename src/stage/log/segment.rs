@@ -1,0 +1,353 @@
+//! The files of one segment: written in groups, and read again after a crash up to where they are whole.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+
+use super::entry::{ENTRY_BYTES, Entry, MAGIC, hash, written_hash};
+use crate::stage::request::Encoding;
+
+/// A request that is to be recorded.
+pub(super) struct Received {
+    pub encoding: Encoding,
+    /// As it was received, decompressed.
+    pub bytes: Bytes,
+    pub hash: u128,
+    pub spans: u32,
+    pub arrival_ns: i64,
+}
+
+/// The folders of a log.
+#[derive(Clone, Debug)]
+pub(super) struct Folders {
+    dumps: PathBuf,
+    index: PathBuf,
+}
+
+impl Folders {
+    /// Makes them where they are not there.
+    pub fn below(out: &Path) -> io::Result<Self> {
+        let folders = Self { dumps: out.join("log"), index: out.join("index") };
+        for folder in [&folders.dumps, &folders.index] {
+            fs::create_dir_all(folder)?;
+            sync_folder(folder)?;
+        }
+        sync_folder(out)?;
+        Ok(folders)
+    }
+
+    fn dump(&self, name: &str, encoding: Encoding) -> PathBuf {
+        self.dumps.join(match encoding {
+            Encoding::Protobuf => format!("{name}.binpb"),
+            Encoding::Json => format!("{name}.json"),
+        })
+    }
+
+    fn index(&self, name: &str) -> PathBuf {
+        self.index.join(format!("{name}.index"))
+    }
+
+    /// Names of segments, the oldest first.
+    pub fn segments(&self) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&self.index)? {
+            let name = entry?.file_name();
+            names.extend(name.to_str().and_then(|name| name.strip_suffix(".index")).map(str::to_owned));
+        }
+        names.sort_by_key(|name| number(name));
+        Ok(names)
+    }
+
+    /// Bytes of all files.
+    pub fn length(&self) -> io::Result<u64> {
+        let mut length = 0;
+        for folder in [&self.dumps, &self.index] {
+            for entry in fs::read_dir(folder)? {
+                length += entry?.metadata()?.len();
+            }
+        }
+        Ok(length)
+    }
+}
+
+/// The number at the end of a segment's name: they count up, whatever the clock says.
+pub(super) fn number(name: &str) -> u64 {
+    name.rsplit_once('-').and_then(|(_, number)| number.parse().ok()).unwrap_or(0)
+}
+
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+/// A file and how long it is as far as it counts.
+struct Grown {
+    file: File,
+    length: u64,
+}
+
+impl Grown {
+    fn new(path: &Path) -> io::Result<Self> {
+        let file = OpenOptions::new().write(true).create_new(true).open(path)?;
+        Ok(Self { file, length: 0 })
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.file.seek(SeekFrom::Start(self.length))?;
+        self.file.write_all(bytes)
+    }
+}
+
+/// A segment that is written.
+pub(super) struct Segment {
+    folders: Folders,
+    pub name: String,
+    index: Grown,
+    protobuf: Option<Grown>,
+    json: Option<Grown>,
+    pub spans: u64,
+}
+
+impl Segment {
+    pub fn new(folders: &Folders, name: String) -> io::Result<Self> {
+        let mut index = Grown::new(&folders.index(&name))?;
+        index.append(&MAGIC)?;
+        index.file.sync_all()?;
+        index.length = MAGIC.len() as u64;
+        sync_folder(&folders.index)?;
+        Ok(Self { folders: folders.clone(), name, index, protobuf: None, json: None, spans: 0 })
+    }
+
+    /// Adds requests, and returns when they are on disk: how many bytes they took.
+    ///
+    /// # Errors
+    /// Where they are not; then none of them is there.
+    pub fn append(&mut self, group: &[Received]) -> io::Result<u64> {
+        let before = [self.protobuf.as_ref(), self.json.as_ref()].map(|dump| dump.map_or(0, |dump| dump.length));
+        let done = self.try_append(group);
+        if done.is_err() {
+            // What is left there counts for nothing, but a dump must end with a whole record.
+            for (dump, length) in [&mut self.protobuf, &mut self.json].into_iter().flatten().zip(before) {
+                dump.length = length;
+                let _ = dump.file.set_len(length);
+            }
+            let _ = self.index.file.set_len(self.index.length);
+        }
+        done
+    }
+
+    fn try_append(&mut self, group: &[Received]) -> io::Result<u64> {
+        let mut entries = Vec::with_capacity(group.len() * ENTRY_BYTES);
+        let (mut written, mut spans) = (0, 0);
+        for encoding in [Encoding::Protobuf, Encoding::Json] {
+            let mut bytes = Vec::new();
+            let slot = if encoding == Encoding::Json { &mut self.json } else { &mut self.protobuf };
+            let start = slot.as_ref().map_or(0, |dump| dump.length);
+            for received in group.iter().filter(|received| received.encoding == encoding) {
+                let content = put(received, &mut bytes);
+                let entry = Entry {
+                    encoding,
+                    offset: start + content.start as u64,
+                    length: content.len() as u32,
+                    spans: received.spans,
+                    arrival_ns: received.arrival_ns,
+                    hash: received.hash,
+                    written_hash: written_hash(&bytes[content]),
+                };
+                entries.extend(entry.write());
+                spans += u64::from(received.spans);
+            }
+            if bytes.is_empty() {
+                continue;
+            }
+            let dump = match slot {
+                Some(dump) => dump,
+                None => {
+                    let made = Grown::new(&self.folders.dump(&self.name, encoding))?;
+                    sync_folder(&self.folders.dumps)?;
+                    slot.insert(made)
+                }
+            };
+            dump.append(&bytes)?;
+            dump.file.sync_data()?;
+            dump.length += bytes.len() as u64;
+            written += bytes.len() as u64;
+        }
+        self.index.append(&entries)?;
+        self.index.file.sync_data()?;
+        self.index.length += entries.len() as u64;
+        self.spans += spans;
+        Ok(written + entries.len() as u64)
+    }
+}
+
+/// Puts a request as its dump has it, and returns where its content stands: behind its length, or on one line.
+fn put(received: &Received, out: &mut Vec<u8>) -> std::ops::Range<usize> {
+    match received.encoding {
+        Encoding::Protobuf => {
+            out.extend((received.bytes.len() as u32).to_be_bytes());
+            let start = out.len();
+            out.extend_from_slice(&received.bytes);
+            start..out.len()
+        }
+        Encoding::Json => {
+            let start = out.len();
+            // Outside of texts, where alone JSON has line breaks, they are as good as spaces.
+            out.extend(received.bytes.iter().map(|byte| if matches!(byte, b'\n' | b'\r') { b' ' } else { *byte }));
+            out.push(b'\n');
+            start..out.len() - 1
+        }
+    }
+}
+
+/// What a segment holds, and how much of its files was cut off as it was not whole.
+pub(super) struct Recovered {
+    pub entries: Vec<Entry>,
+    pub cut_bytes: u64,
+}
+
+/// Reads a segment that a crash may have ended, up to the first request that is not whole in dump and index, and cuts off
+/// what is behind it: nothing of that was acknowledged.
+pub(super) fn recover(folders: &Folders, name: &str) -> io::Result<Recovered> {
+    let index_path = folders.index(name);
+    let mut entries = Vec::new();
+    let mut index = BufReader::new(File::open(&index_path)?);
+    let mut magic = [0; MAGIC.len()];
+    if index.read_exact(&mut magic).is_ok() && magic == MAGIC {
+        let mut dumps = [Encoding::Protobuf, Encoding::Json].map(|encoding| Dump::open(&folders.dump(name, encoding)));
+        let mut line = [0; ENTRY_BYTES];
+        while index.read_exact(&mut line).is_ok() {
+            let Some(entry) = Entry::read(&line) else { break };
+            let [protobuf, json] = &mut dumps;
+            let dump = if entry.encoding == Encoding::Json { json } else { protobuf };
+            if !dump.holds(&entry) {
+                break;
+            }
+            entries.push(entry);
+        }
+    }
+    let mut cut_bytes = cut(&index_path, (MAGIC.len() + entries.len() * ENTRY_BYTES) as u64)?;
+    for encoding in [Encoding::Protobuf, Encoding::Json] {
+        let path = folders.dump(name, encoding);
+        let ends = entries.iter().filter(|entry| entry.encoding == encoding).map(|entry| {
+            // JSON has a line break behind it.
+            entry.offset + u64::from(entry.length) + u64::from(encoding == Encoding::Json)
+        });
+        let end = ends.max().unwrap_or(0);
+        if path.exists() {
+            cut_bytes += cut(&path, end)?;
+        }
+    }
+    Ok(Recovered { entries, cut_bytes })
+}
+
+/// Shortens a file, and tells by how much.
+fn cut(path: &Path, length: u64) -> io::Result<u64> {
+    let file = OpenOptions::new().write(true).open(path)?;
+    let before = file.metadata()?.len();
+    if before > length {
+        file.set_len(length)?;
+        file.sync_all()?;
+    }
+    Ok(before.saturating_sub(length))
+}
+
+/// A dump that is read again.
+struct Dump(Option<BufReader<File>>);
+
+impl Dump {
+    fn open(path: &Path) -> Self {
+        Self(File::open(path).ok().map(BufReader::new))
+    }
+
+    /// Whether a request is there as its entry has it.
+    fn holds(&mut self, entry: &Entry) -> bool {
+        let Some(file) = &mut self.0 else { return false };
+        let mut bytes = Vec::new();
+        let read = file.seek(SeekFrom::Start(entry.offset)).and_then(|_| {
+            let mut part = file.take(u64::from(entry.length) + 1);
+            part.read_to_end(&mut bytes)
+        });
+        if read.is_err() || (bytes.len() as u64) < u64::from(entry.length) {
+            return false;
+        }
+        let ends_well = entry.encoding == Encoding::Protobuf || bytes.pop() == Some(b'\n');
+        bytes.truncate(entry.length as usize);
+        let is_same = entry.encoding == Encoding::Json || hash(&bytes) == entry.hash;
+        ends_well && is_same && written_hash(&bytes) == entry.written_hash
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn received(number: u32) -> Received {
+        let encoding = if number.is_multiple_of(3) { Encoding::Json } else { Encoding::Protobuf };
+        let text = format!("{{\n \"number\":\t{number}}}\r\n{}", " ".repeat(number as usize % 50));
+        let bytes = Bytes::from(text);
+        Received { encoding, hash: hash(&bytes), bytes, spans: number, arrival_ns: i64::from(number) }
+    }
+
+    fn written(folder: &Path, groups: &[u32]) -> (Folders, Vec<u128>) {
+        let folders = Folders::below(folder).unwrap();
+        let mut segment = Segment::new(&folders, "w-1".to_owned()).unwrap();
+        let (mut number, mut hashes) = (0, Vec::new());
+        for size in groups {
+            let group: Vec<Received> = (number..number + size).map(received).collect();
+            number += size;
+            segment.append(&group).unwrap();
+            // Protobuf stands before JSON in a group.
+            for encoding in [Encoding::Protobuf, Encoding::Json] {
+                hashes.extend(group.iter().filter(|it| it.encoding == encoding).map(|it| it.hash));
+            }
+        }
+        (folders, hashes)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+
+        /// Whatever a crash leaves of the files: what is read again is a beginning of what was written, whole, and reading it
+        /// once more finds nothing else to cut off.
+        #[test]
+        fn what_is_torn_is_cut_off_and_the_rest_is_read(
+            groups in prop::collection::vec(1u32..6, 1..6), which in 0..3usize, keep in 0.0..1.0f64, garbage: bool,
+        ) {
+            let folder = tempfile::tempdir().unwrap();
+            let (folders, hashes) = written(folder.path(), &groups);
+            let path = match which {
+                0 => folders.index("w-1"),
+                1 => folders.dump("w-1", Encoding::Protobuf),
+                _ => folders.dump("w-1", Encoding::Json),
+            };
+            if path.exists() {
+                let mut bytes = fs::read(&path).unwrap();
+                bytes.truncate((bytes.len() as f64 * keep) as usize);
+                if garbage {
+                    bytes.extend([0; 200]);
+                }
+                fs::write(&path, &bytes).unwrap();
+            }
+            let first = recover(&folders, "w-1").unwrap();
+            let read: Vec<u128> = first.entries.iter().map(|entry| entry.hash).collect();
+            prop_assert_eq!(&read[..], &hashes[..read.len()]);
+            let again = recover(&folders, "w-1").unwrap();
+            prop_assert_eq!((again.entries.len(), again.cut_bytes), (read.len(), 0));
+        }
+    }
+
+    #[test]
+    fn what_is_whole_is_read_to_the_last() {
+        let folder = tempfile::tempdir().unwrap();
+        let (folders, hashes) = written(folder.path(), &[3, 1, 4]);
+        let recovered = recover(&folders, "w-1").unwrap();
+        assert_eq!(recovered.entries.iter().map(|entry| entry.hash).collect::<Vec<_>>(), hashes);
+        assert_eq!(recovered.cut_bytes, 0);
+        let json = fs::read_to_string(folders.dump("w-1", Encoding::Json)).unwrap();
+        assert_eq!(json.lines().count(), recovered.entries.iter().filter(|it| it.encoding == Encoding::Json).count());
+    }
+}
