@@ -179,6 +179,7 @@ const METRICS: [(&str, &[&str]); 8] = [
     ("unskew_requests_total", &["outcome"]),
     ("unskew_in_flight_bytes", &[]),
     ("unskew_reloads_total", &["result"]),
+    ("unskew_recordings_total", &["result"]),
     ("unskew_clock_offset_seconds", &["clock"]),
     ("unskew_clock_uncertainty_seconds", &["clock"]),
 ];

@@ -117,6 +117,10 @@ impl Metrics {
         results.iter().for_each(|result| drop(reloads.get_or_create(result)));
         registry.register("reloads", "Times the configuration or the models were read again", reloads.clone());
         let recordings = Family::<ResultLabel, Counter>::default();
+        // From the start, so that an increase is seen.
+        let all = [Recorded::Written, Recorded::Repeated, Recorded::Failed];
+        let results = all.map(|recorded| ResultLabel { result: recorded.name() });
+        results.iter().for_each(|result| drop(recordings.get_or_create(result)));
         let text = "Requests of traces that were to be recorded, by what became of it";
         registry.register("recordings", text, recordings.clone());
         let version = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
