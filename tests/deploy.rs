@@ -172,7 +172,7 @@ fn the_collectors_fit_before_and_behind() {
 }
 
 /// Our metrics, and the labels that tell their series apart.
-const METRICS: [(&str, &[&str]); 8] = [
+const METRICS: [(&str, &[&str]); 9] = [
     ("unskew_spans_total", &["outcome"]),
     ("unskew_models_expired_clocks", &[]),
     ("unskew_pairs_out_of_order", &["when"]),
