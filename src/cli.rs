@@ -36,7 +36,7 @@ enum Command {
     Fix(FixArgs),
     Report(ReportArgs),
     Models(ModelsArgs),
-    Serve(ServeArgs),
+    Serve(Box<ServeArgs>),
     Validate(ValidateArgs),
     Simulate(SimulateArgs),
     Score(ScoreArgs),
@@ -93,6 +93,9 @@ struct FixArgs {
     /// Write into a folder that holds other files
     #[arg(long)]
     force: bool,
+    /// End when standard input does: with the stage that began this
+    #[arg(long, hide = true)]
+    while_stdin: bool,
 }
 
 /// What is wrong with which clock, before and after: the report of an earlier run.
@@ -207,6 +210,12 @@ pub fn main() -> ExitCode {
 fn fix(args: FixArgs) -> Result<ExitCode> {
     if let Some(threads) = args.threads {
         rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
+    }
+    if args.while_stdin {
+        std::thread::spawn(|| {
+            let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+            std::process::exit(1);
+        });
     }
     let settings = Fix {
         inputs: args.inputs,

@@ -172,7 +172,7 @@ fn the_collectors_fit_before_and_behind() {
 }
 
 /// Our metrics, and the labels that tell their series apart.
-const METRICS: [(&str, &[&str]); 9] = [
+const METRICS: [(&str, &[&str]); 11] = [
     ("unskew_spans_total", &["outcome"]),
     ("unskew_models_expired_clocks", &[]),
     ("unskew_pairs_out_of_order", &["when"]),
@@ -180,6 +180,8 @@ const METRICS: [(&str, &[&str]); 9] = [
     ("unskew_in_flight_bytes", &[]),
     ("unskew_reloads_total", &["result"]),
     ("unskew_recordings_total", &["result"]),
+    ("unskew_windows_total", &["result"]),
+    ("unskew_windows_waiting", &[]),
     ("unskew_clock_offset_seconds", &["clock"]),
     ("unskew_clock_uncertainty_seconds", &["clock"]),
 ];

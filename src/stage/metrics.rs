@@ -102,6 +102,8 @@ pub struct Metrics {
     pairs: Arc<Recent>,
     reloads: Family<ResultLabel, Counter>,
     recordings: Family<ResultLabel, Counter>,
+    windows: Family<ResultLabel, Counter>,
+    waiting: Gauge,
 }
 
 impl Metrics {
@@ -123,11 +125,17 @@ impl Metrics {
         results.iter().for_each(|result| drop(recordings.get_or_create(result)));
         let text = "Requests of traces that were to be recorded, by what became of it";
         registry.register("recordings", text, recordings.clone());
+        let windows = Family::<ResultLabel, Counter>::default();
+        let results = ["ok", "failed"].map(|result| ResultLabel { result });
+        results.iter().for_each(|result| drop(windows.get_or_create(result)));
+        registry.register("windows", "Windows of what was recorded, by what became of them", windows.clone());
+        let waiting = Gauge::default();
+        registry.register("windows_waiting", "Windows that have ended and have no tables yet", waiting.clone());
         let version = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("build", "Which program this is", version);
         let pairs = Arc::new(Recent::default());
         registry.register_collector(Box::new(Shown { budget, pairs: Arc::clone(&pairs) }));
-        Self { registry: Mutex::new(registry), requests, spans, pairs, reloads, recordings }
+        Self { registry: Mutex::new(registry), requests, spans, pairs, reloads, recordings, windows, waiting }
     }
 
     /// Has more told when metrics are asked for.
@@ -167,6 +175,16 @@ impl Metrics {
 
     pub fn recorded(&self, recorded: Recorded) {
         self.recordings.get_or_create(&ResultLabel { result: recorded.name() }).inc();
+    }
+
+    pub fn window_done(&self, succeeded: bool) {
+        let result = if succeeded { "ok" } else { "failed" };
+        self.windows.get_or_create(&ResultLabel { result }).inc();
+    }
+
+    /// How many windows wait, beside the one that is written.
+    pub fn windows_waiting(&self, count: usize) {
+        self.waiting.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
     /// All of it, as text.

@@ -26,6 +26,7 @@ mod relay;
 mod request;
 mod serve;
 mod tls;
+mod windows;
 mod workers;
 
 pub use serve::{Served, serve};

@@ -63,6 +63,13 @@ impl Relay {
         Self { settings, published, recorder, budget, metrics, passing, over }
     }
 
+    /// Nothing is recorded any more, and all that was is a segment that has ended.
+    pub async fn close(&self) {
+        if let Some(recorder) = &self.recorder {
+            recorder.close().await;
+        }
+    }
+
     /// Whether requests are to be recorded and cannot be.
     pub fn cannot_record(&self) -> bool {
         self.recorder.as_ref().is_some_and(Recorder::fails)

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, anyhow};
 use tokio::net::TcpListener;
@@ -22,6 +22,7 @@ use super::metrics::Metrics;
 use super::receive::{GrpcService, HttpService, Patience, accept};
 use super::relay::{Relay, Settings, now};
 use super::tls;
+use super::windows::Windows;
 use super::workers::Workers;
 use crate::live::{Limits, Mode, Published};
 use crate::run;
@@ -52,7 +53,14 @@ async fn run(mut config: Config, read: Read<'_>) -> Result<Served> {
     let published = Published::of(models, &limits(&config));
     let budget = Budget::of(in_flight(&config));
     let metrics = Arc::new(Metrics::of(Arc::clone(&budget)));
-    let recorder = config.processing.recording.as_ref().map(Recorder::open).transpose()?;
+    let (recorder, windows) = match &config.processing.recording {
+        Some(recording) => {
+            let (told, ended) = std::sync::mpsc::channel();
+            let recorder = Recorder::open(recording, told)?;
+            (Some(recorder), Some(Windows::start(recording, ended, Arc::clone(&metrics))?))
+        }
+        None => (None, None),
+    };
     let settings = settings(&config, None)?;
     let relay = Arc::new(Relay::of(settings, published, recorder, (budget, Arc::clone(&metrics))));
     metrics.with(Box::new(Shown(Arc::clone(&relay))));
@@ -100,6 +108,7 @@ async fn run(mut config: Config, read: Read<'_>) -> Result<Served> {
     }
 
     tracing::info!("stopping: no new connections, and what was begun is finished");
+    let began = Instant::now();
     draining.store(true, Ordering::Relaxed);
     stop.send_replace(true);
     drop(open);
@@ -108,6 +117,10 @@ async fn run(mut config: Config, read: Read<'_>) -> Result<Served> {
     if !ended {
         // For the answers to leave.
         let _ = timeout(LOOK, closed.recv()).await;
+    }
+    relay.close().await;
+    if let Some(windows) = windows {
+        windows.finish(config.processing.drain_timeout.saturating_sub(began.elapsed()));
     }
     admin_stop.send_replace(true);
     Ok(Served { cut_off })

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use hyper::Method;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use parquet::file::reader::{FileReader, SerializedFileReader};
+use parquet::record::Field;
 use prost::Message;
 
 use crate::harness::client::{VIAS, encoded};
@@ -111,7 +113,7 @@ async fn with_a_next_hop_what_it_took_is_recorded_and_what_it_refused_is_not() {
     assert_eq!(ids(&recorded(&out)), ids(&[taken]));
 }
 
-/// Killed at any time: what was acknowledged is there, and nothing is there twice.
+/// Killed at any time: what was acknowledged is in the tables of one window, and nothing is there twice.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_acknowledged_survives_a_kill() {
     let folder = tempfile::tempdir().unwrap();
@@ -134,9 +136,11 @@ async fn what_was_acknowledged_survives_a_kill() {
         stage.signal("KILL");
         stage.ended(Duration::from_secs(5)).await;
     }
-    // What was cut off is told, and the rest read again.
-    drop(Stage::start(config).await);
-    let (found, expected) = (ids(&recorded(&out)), ids(&acknowledged));
+    // What was cut off is told, the rest is read again, and all of it becomes tables.
+    let mut stage = Stage::start(config).await;
+    stage.signal("TERM");
+    assert_eq!(stage.ended(Duration::from_secs(30)).await.code(), Some(0));
+    let (found, expected) = (in_windows(&out), ids(&acknowledged));
     let (all, distinct) = (found.len(), BTreeSet::from_iter(found));
     assert_eq!(all, distinct.len(), "recorded twice");
     assert!(expected.len() > 1_000, "{}", expected.len());
@@ -168,4 +172,99 @@ async fn a_folder_has_one_stage() {
     let mut second = Stage::begin(&Config::to_nowhere().unskew(&keys));
     assert_eq!(second.ended(Duration::from_secs(5)).await.code(), Some(1));
     assert!(second.log().contains("is another stage's"), "{}", second.log());
+}
+
+/// Span ids of the traces tables of all windows.
+fn in_windows(out: &Path) -> Vec<Vec<u8>> {
+    let mut ids = Vec::new();
+    for window in std::fs::read_dir(out.join("windows")).unwrap() {
+        let folder = window.unwrap().path();
+        assert!(folder.file_name().unwrap().to_str().unwrap().starts_with("window="), "{folder:?}");
+        assert!(folder.join("skew/clocks.parquet").exists() && folder.join("summary.json").exists(), "{folder:?}");
+        for table in std::fs::read_dir(folder.join("traces")).unwrap() {
+            let file = std::fs::File::open(table.unwrap().path()).unwrap();
+            let reader = SerializedFileReader::new(file).unwrap();
+            for row in reader.get_row_iter(None).unwrap() {
+                let row = row.unwrap();
+                let (_, id) = row.get_column_iter().find(|(name, _)| *name == "span_id").unwrap();
+                ids.push(match id {
+                    Field::Bytes(bytes) => bytes.data().to_vec(),
+                    Field::Str(hex) => {
+                        (0..hex.len() / 2).map(|at| u8::from_str_radix(&hex[2 * at..2 * at + 2], 16).unwrap()).collect()
+                    }
+                    other => panic!("{other:?}"),
+                });
+            }
+        }
+    }
+    ids
+}
+
+/// Each window becomes tables, in any order of windows, kills and the stop; each span is in exactly one of them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_window_becomes_tables() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out");
+    let keys = format!("out: {}, window: 1s, reference: nobody", quoted(&out));
+    let config = Config::to_nowhere().unskew(&keys);
+    let mut sent = Vec::new();
+    let mut stage = Stage::start(config.clone()).await;
+    for round in 0..8 {
+        for via in VIAS {
+            let request = spans::request(20);
+            assert_eq!(stage.send(via, &request).await.verdict(via), Verdict::Accepted);
+            sent.push(request);
+        }
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        if round == 3 {
+            stage.signal("KILL");
+            stage.ended(Duration::from_secs(5)).await;
+            stage = Stage::start(config.clone()).await;
+        }
+    }
+    // What is told once is told from the start.
+    assert!(stage.get("/metrics").await.text().contains("unskew_windows_total{result=\"failed\"} 0"));
+    stage.signal("TERM");
+    assert_eq!(stage.ended(Duration::from_secs(30)).await.code(), Some(0));
+    assert_eq!(std::fs::read_dir(out.join("log")).unwrap().count(), 0, "{}", stage.log());
+    assert!(!out.join("failed").exists(), "{}", stage.log());
+    assert!(std::fs::read_dir(out.join("windows")).unwrap().count() >= 3);
+    let (mut found, mut expected) = (in_windows(&out), ids(&sent));
+    found.sort();
+    expected.sort();
+    assert!(found == expected, "{} of {} spans", found.len(), expected.len());
+}
+
+/// A window that `fix` cannot make anything of is put aside, and the next goes on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_fails_twice_is_put_aside() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out");
+    // In the way of the first window's work: a folder that is a file.
+    std::fs::create_dir_all(&out).unwrap();
+    std::fs::write(out.join("work"), "").unwrap();
+    let mut refused = Stage::begin(&Config::to_nowhere().unskew(&format!("out: {}", quoted(&out))));
+    assert_eq!(refused.ended(Duration::from_secs(5)).await.code(), Some(1));
+    std::fs::remove_file(out.join("work")).unwrap();
+
+    std::fs::create_dir_all(out.join("log")).unwrap();
+    std::fs::create_dir_all(out.join("index")).unwrap();
+    let mut stage = Stage::start(Config::to_nowhere().unskew(&format!("out: {}, window: 1s", quoted(&out)))).await;
+    let request = spans::request(5);
+    stage.send(Via::Grpc, &request).await;
+    // Somebody spoils the dump before its window has ended.
+    let dump = std::fs::read_dir(out.join("log")).unwrap().next().unwrap().unwrap().path();
+    std::fs::write(&dump, "neither OTLP nor anything else").unwrap();
+    for _ in 0..100 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        if stage.metric("unskew_windows_total", "result=\"failed\"").await == 1.0 {
+            break;
+        }
+    }
+    assert!(out.join("failed").join(dump.file_name().unwrap()).exists(), "{}", stage.log());
+    let next = spans::request(6);
+    assert_eq!(stage.send(Via::Grpc, &next).await.verdict(Via::Grpc), Verdict::Accepted);
+    stage.signal("TERM");
+    assert_eq!(stage.ended(Duration::from_secs(30)).await.code(), Some(0));
+    assert_eq!(in_windows(&out).len(), 6);
 }

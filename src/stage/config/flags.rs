@@ -31,20 +31,24 @@ pub struct Flags {
     /// Refuse metrics and logs rather than pass them on [key: processors.unskew.traces_only]
     #[arg(long)]
     pub traces_only: bool,
-    /// Record each request that was acknowledged below this folder, in dumps that `fix` reads; without a next hop, receive
-    /// for that alone [key: processors.unskew.out]
+    /// Record each request that was acknowledged below this folder, and have `fix` write the tables of each window there;
+    /// without a next hop, receive for that alone [key: processors.unskew.out]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
-    /// How long one file of the record is written [key: processors.unskew.window; 10m unless given]
+    /// How long a window is [key: processors.unskew.window; 10m unless given]
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub window: Option<Duration>,
-    /// Spans after which the next file begins earlier [key: processors.unskew.window_spans; 1000000 unless given]
+    /// Spans after which the next window begins earlier [key: processors.unskew.window_spans; 1000000 unless given]
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
     pub window_spans: Option<u64>,
-    /// What the record may take on disk; beyond it requests are no longer recorded, or without a next hop refused
+    /// What requests that have no tables yet may take on disk; beyond it they are no longer recorded, or without a next hop
+    /// refused
     /// [key: processors.unskew.keep_gib; 20 unless given]
     #[arg(long, value_name = "GIB", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     pub keep_gib: Option<u64>,
+    /// The clock that all others are measured against, for `fix` [key: processors.unskew.reference]
+    #[arg(long, value_name = "CLOCK")]
+    pub reference: Option<String>,
     /// Metadata of requests to pass on; those that differ in it are never merged [key: processors.unskew.metadata_keys]
     #[arg(long, value_name = "KEY", value_delimiter = ',')]
     pub metadata_keys: Vec<String>,

@@ -110,7 +110,7 @@ fn every_key_of_an_http_listener_counts() {
 }
 
 fn recording(out: &str, window: Duration, window_spans: u64, keep_gib: u64) -> Recording {
-    Recording { out: out.into(), window, window_spans, keep_bytes: keep_gib << 30 }
+    Recording { out: out.into(), window, window_spans, keep_bytes: keep_gib << 30, reference: None }
 }
 
 #[test]
@@ -248,6 +248,7 @@ fn each_flag_wins_over_its_key() {
         window: Some(seconds(5)),
         window_spans: Some(6),
         keep_gib: Some(7),
+        reference: Some("c".to_owned()),
         forward: Some("http://next:4318".to_owned()),
         grpc: Some(Listen::At("a:1".parse().unwrap())),
         http: Some(Listen::Nowhere),
@@ -264,7 +265,7 @@ fn each_flag_wins_over_its_key() {
         traces_only: true,
         metadata_keys: vec!["x-a".parse().unwrap()],
         drain_timeout: seconds(4),
-        recording: Some(recording("/f", seconds(5), 6, 7)),
+        recording: Some(Recording { reference: Some("c".to_owned()), ..recording("/f", seconds(5), 6, 7) }),
     };
     assert_eq!(config.processing, expected);
     assert_eq!(config.next_hop.as_ref().unwrap().target.to_string(), "http://next:4318/v1/traces (HTTP)");
@@ -314,7 +315,7 @@ fn what_is_recorded_needs_no_next_hop() {
     );
     refused(
         &with("processors: {unskew: {keep_gib: 3}}"),
-        &["processors.unskew.out: lacks: a window and what is kept are of what is recorded below it"],
+        &["processors.unskew.out: lacks: a window, a reference and what is kept are of what is recorded below it"],
     );
     let metrics =
         "service: {pipelines: {traces: {receivers: [otlp], processors: [unskew]}, metrics: {receivers: [otlp]}}}";

@@ -13,7 +13,7 @@ use anyhow::{Context, Result, anyhow};
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
-use super::segment::{Folders, Received, Recovered, Segment, number, recover};
+use super::segment::{Folders, Received, Recovered, Segment, recover};
 use crate::stage::config::Recording;
 use crate::stage::request::Encoding;
 
@@ -33,7 +33,13 @@ pub struct Recorder {
     _lock: File,
 }
 
-struct Job {
+enum Job {
+    Record(Waiting),
+    /// The open segment ends, and nothing is recorded any more.
+    Close(oneshot::Sender<()>),
+}
+
+struct Waiting {
     received: Received,
     done: oneshot::Sender<Result<(), NotRecorded>>,
 }
@@ -62,11 +68,11 @@ impl Known {
 const GROUP_BYTES: usize = 16 << 20;
 
 impl Recorder {
-    /// Opens a log, and reads again what an earlier run left.
+    /// Opens a log, and reads again what an earlier run left. Names of segments that have ended go to `ended`.
     ///
     /// # Errors
     /// Where the folder cannot be written, or another stage has it.
-    pub fn open(recording: &Recording) -> Result<Self> {
+    pub fn open(recording: &Recording, ended: Sender<String>) -> Result<Self> {
         let out = recording.out.display();
         let folders = Folders::below(&recording.out).with_context(|| format!("cannot record in {out}"))?;
         let lock = File::create(recording.out.join("lock"))?;
@@ -85,16 +91,21 @@ impl Recorder {
         }
         // What comes is another segment's.
         known.turn();
+        for name in segments.iter().filter(|name| !folders.dumps_of(name).is_empty()) {
+            // Nobody may want to know.
+            let _ = ended.send(name.clone());
+        }
         let (jobs, taken) = channel();
         let fails = Arc::new(AtomicBool::new(false));
         let writer = Writer {
             length: folders.length()?,
-            folders,
             recording: recording.clone(),
-            last: segments.last().map_or(0, |name| number(name)),
+            last: folders.last_number()?,
+            folders,
             open: None,
             known: Arc::clone(&known),
             fails: Arc::clone(&fails),
+            ended,
         };
         let thread = std::thread::Builder::new().name("log".to_owned()).spawn(move || writer.run(&taken))?;
         Ok(Self { jobs: Some(jobs), thread: Some(thread), known, fails, _lock: lock })
@@ -124,8 +135,16 @@ impl Recorder {
         let (done, written) = oneshot::channel();
         let received = Received { encoding, bytes, hash, spans: spans as u32, arrival_ns };
         let jobs = self.jobs.as_ref().ok_or_else(ended)?;
-        jobs.send(Job { received, done }).map_err(|_| ended())?;
+        jobs.send(Job::Record(Waiting { received, done })).map_err(|_| ended())?;
         written.await.map_err(|_| ended())?
+    }
+
+    /// Ends the open segment. Nothing is recorded any more.
+    pub async fn close(&self) {
+        let (done, closed) = oneshot::channel();
+        if self.jobs.as_ref().is_some_and(|jobs| jobs.send(Job::Close(done)).is_ok()) {
+            let _ = closed.await;
+        }
     }
 }
 
@@ -148,6 +167,7 @@ struct Writer {
     open: Option<Open>,
     known: Arc<Known>,
     fails: Arc<AtomicBool>,
+    ended: Sender<String>,
 }
 
 struct Open {
@@ -160,7 +180,12 @@ impl Writer {
         loop {
             let left = self.open.as_ref().map_or(Duration::MAX, |open| left_until(open.ends));
             let first = match jobs.recv_timeout(left) {
-                Ok(job) => job,
+                Ok(Job::Record(waiting)) => waiting,
+                Ok(Job::Close(done)) => {
+                    self.end();
+                    let _ = done.send(());
+                    return;
+                }
                 Err(RecvTimeoutError::Timeout) => {
                     self.end_if_over();
                     continue;
@@ -169,21 +194,30 @@ impl Writer {
             };
             // While the last group was synced, others came.
             let mut bytes = first.received.bytes.len();
-            let mut group = vec![first];
-            while bytes < GROUP_BYTES
-                && let Ok(job) = jobs.try_recv()
-            {
-                bytes += job.received.bytes.len();
-                group.push(job);
+            let (mut group, mut close) = (vec![first], None);
+            while bytes < GROUP_BYTES && close.is_none() {
+                match jobs.try_recv() {
+                    Ok(Job::Record(waiting)) => {
+                        bytes += waiting.received.bytes.len();
+                        group.push(waiting);
+                    }
+                    Ok(Job::Close(done)) => close = Some(done),
+                    Err(_) => break,
+                }
             }
             self.write(group);
+            if let Some(done) = close {
+                self.end();
+                let _ = done.send(());
+                return;
+            }
         }
     }
 
     /// Writes a group, and tells each of its senders. Of requests that are equal one is written.
-    fn write(&mut self, group: Vec<Job>) {
+    fn write(&mut self, group: Vec<Waiting>) {
         let (mut received, mut waiting, mut hashes) = (Vec::new(), Vec::new(), HashSet::new());
-        for Job { received: request, done } in group {
+        for Waiting { received: request, done } in group {
             if !self.known.holds(request.hash) && hashes.insert(request.hash) {
                 received.push(request);
             }
@@ -208,10 +242,13 @@ impl Writer {
     fn append(&mut self, received: &[Received]) -> Result<(), NotRecorded> {
         let out = self.recording.out.display().to_string();
         if self.length >= self.recording.keep_bytes {
-            let mib = self.recording.keep_bytes >> 20;
-            let text = format!("{out}/log has its {mib} MiB: run `unskew fix` over its segments, and remove them");
-            // Somebody may have.
+            // Dumps go when their window is written.
             self.length = self.folders.length().unwrap_or(self.length);
+        }
+        if self.length >= self.recording.keep_bytes {
+            let mib = self.recording.keep_bytes >> 20;
+            let text =
+                format!("{out}/log has its {mib} MiB: windows wait for their tables, or give it more (keep_gib)");
             return Err(NotRecorded(text));
         }
         self.end_if_over();
@@ -252,6 +289,7 @@ impl Writer {
         if let Some(Open { segment, .. }) = self.open.take() {
             tracing::info!(segment = segment.name, spans = segment.spans, "a segment of the log ends");
             self.known.turn();
+            let _ = self.ended.send(segment.name);
         }
     }
 }
@@ -272,11 +310,16 @@ fn named(now: SystemTime, window: Duration, number: u64) -> (String, SystemTime)
 #[cfg(test)]
 mod tests {
     use super::super::entry::hash;
+    use super::super::segment::number;
     use super::*;
 
     fn recording(out: &std::path::Path) -> Recording {
         let (window, window_spans, keep_bytes) = (Duration::from_mins(10), 1_000, 1 << 20);
-        Recording { out: out.to_owned(), window, window_spans, keep_bytes }
+        Recording { out: out.to_owned(), window, window_spans, keep_bytes, reference: None }
+    }
+
+    fn opened(out: &std::path::Path) -> Result<Recorder> {
+        Recorder::open(&recording(out), channel().0)
     }
 
     async fn record(recorder: &Recorder, text: &str, spans: usize) -> Result<(), NotRecorded> {
@@ -288,14 +331,14 @@ mod tests {
     #[tokio::test]
     async fn what_is_recorded_is_known_after_a_restart_and_recorded_once() {
         let folder = tempfile::tempdir().unwrap();
-        let recorder = Recorder::open(&recording(folder.path())).unwrap();
+        let recorder = opened(folder.path()).unwrap();
         assert!(!recorder.holds(hash(b"one")));
         record(&recorder, "one", 1).await.unwrap();
         record(&recorder, "one", 1).await.unwrap();
         assert!(recorder.holds(hash(b"one")));
-        assert!(Recorder::open(&recording(folder.path())).is_err(), "a second stage");
+        assert!(opened(folder.path()).is_err(), "a second stage");
         drop(recorder);
-        let recorder = Recorder::open(&recording(folder.path())).unwrap();
+        let recorder = opened(folder.path()).unwrap();
         assert!(recorder.holds(hash(b"one")));
         record(&recorder, "two", 1).await.unwrap();
         let folders = Folders::below(folder.path()).unwrap();
@@ -307,7 +350,7 @@ mod tests {
     #[tokio::test]
     async fn a_segment_ends_with_its_spans_and_the_log_with_its_bytes() {
         let folder = tempfile::tempdir().unwrap();
-        let recorder = Recorder::open(&recording(folder.path())).unwrap();
+        let recorder = opened(folder.path()).unwrap();
         for number in 0..5 {
             record(&recorder, &number.to_string(), 500).await.unwrap();
         }
@@ -316,6 +359,16 @@ mod tests {
         let refused = record(&recorder, "more", 1).await.unwrap_err();
         assert!(refused.0.contains("has its 1 MiB") && recorder.fails(), "{refused}");
         assert!(!recorder.holds(hash(b"more")));
+    }
+
+    #[tokio::test]
+    async fn a_window_that_is_there_is_never_another_segments() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(folder.path().join("windows/window=2026-12-01T00-00-00Z-41")).unwrap();
+        let recorder = opened(folder.path()).unwrap();
+        record(&recorder, "one", 1).await.unwrap();
+        let segments = Folders::below(folder.path()).unwrap().segments().unwrap();
+        assert_eq!(segments.iter().map(|name| number(name)).collect::<Vec<_>>(), [42]);
     }
 
     #[test]

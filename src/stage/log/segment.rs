@@ -21,16 +21,20 @@ pub(super) struct Received {
 
 /// The folders of a log.
 #[derive(Clone, Debug)]
-pub(super) struct Folders {
+pub struct Folders {
     dumps: PathBuf,
     index: PathBuf,
+    windows: PathBuf,
 }
 
 impl Folders {
     /// Makes them where they are not there.
+    ///
+    /// # Errors
+    /// Where they cannot be made.
     pub fn below(out: &Path) -> io::Result<Self> {
-        let folders = Self { dumps: out.join("log"), index: out.join("index") };
-        for folder in [&folders.dumps, &folders.index] {
+        let folders = Self { dumps: out.join("log"), index: out.join("index"), windows: out.join("windows") };
+        for folder in [&folders.dumps, &folders.index, &folders.windows] {
             fs::create_dir_all(folder)?;
             sync_folder(folder)?;
         }
@@ -49,7 +53,39 @@ impl Folders {
         self.index.join(format!("{name}.index"))
     }
 
+    /// The dumps of a segment that are there.
+    pub fn dumps_of(&self, name: &str) -> Vec<PathBuf> {
+        let both = [Encoding::Protobuf, Encoding::Json].map(|encoding| self.dump(name, encoding));
+        both.into_iter().filter(|path| path.exists()).collect()
+    }
+
+    /// Removes a segment's dumps. Its index stays while it is one of the last two, for what is sent again.
+    ///
+    /// # Errors
+    /// Where a file cannot be removed.
+    pub fn remove(&self, name: &str) -> io::Result<()> {
+        self.dumps_of(name).iter().try_for_each(fs::remove_file)?;
+        let names = self.segments()?;
+        let gone = names.iter().rev().skip(2).filter(|name| self.dumps_of(name).is_empty());
+        gone.into_iter().try_for_each(|name| fs::remove_file(self.index(name)))
+    }
+
+    /// Moves a segment's dumps to another folder.
+    ///
+    /// # Errors
+    /// Where one cannot be moved.
+    pub fn put_aside(&self, name: &str, folder: &Path) -> io::Result<()> {
+        fs::create_dir_all(folder)?;
+        for path in self.dumps_of(name) {
+            fs::rename(&path, folder.join(path.file_name().unwrap_or_default()))?;
+        }
+        Ok(())
+    }
+
     /// Names of segments, the oldest first.
+    ///
+    /// # Errors
+    /// Where the folder cannot be read.
     pub fn segments(&self) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
         for entry in fs::read_dir(&self.index)? {
@@ -60,8 +96,21 @@ impl Folders {
         Ok(names)
     }
 
+    /// The largest number that a segment has or had: a window's folder has its name.
+    pub(super) fn last_number(&self) -> io::Result<u64> {
+        let mut last = 0;
+        for folder in [&self.index, &self.dumps, &self.windows] {
+            for entry in fs::read_dir(folder)? {
+                let name = entry?.file_name();
+                let stem = name.to_str().map_or("", |name| name.split('.').next().unwrap_or(name));
+                last = last.max(number(stem));
+            }
+        }
+        Ok(last)
+    }
+
     /// Bytes of all files.
-    pub fn length(&self) -> io::Result<u64> {
+    pub(super) fn length(&self) -> io::Result<u64> {
         let mut length = 0;
         for folder in [&self.dumps, &self.index] {
             for entry in fs::read_dir(folder)? {
@@ -216,12 +265,14 @@ pub(super) fn recover(folders: &Folders, name: &str) -> io::Result<Recovered> {
     let mut magic = [0; MAGIC.len()];
     if index.read_exact(&mut magic).is_ok() && magic == MAGIC {
         let mut dumps = [Encoding::Protobuf, Encoding::Json].map(|encoding| Dump::open(&folders.dump(name, encoding)));
+        // Dumps that went as they were written into a window's tables.
+        let is_done = folders.dumps_of(name).is_empty();
         let mut line = [0; ENTRY_BYTES];
         while index.read_exact(&mut line).is_ok() {
             let Some(entry) = Entry::read(&line) else { break };
             let [protobuf, json] = &mut dumps;
             let dump = if entry.encoding == Encoding::Json { json } else { protobuf };
-            if !dump.holds(&entry) {
+            if !is_done && !dump.holds(&entry) {
                 break;
             }
             entries.push(entry);
