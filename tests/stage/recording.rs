@@ -118,7 +118,7 @@ async fn with_a_next_hop_what_it_took_is_recorded_and_what_it_refused_is_not() {
 async fn what_was_acknowledged_survives_a_kill() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("out");
-    let config = Config::to_nowhere().unskew(&format!("out: {}, window: 1s", quoted(&out)));
+    let config = Config::to_nowhere().unskew(&format!("out: {}, window: 1s, drain_timeout: 60s", quoted(&out)));
     let mut acknowledged = Vec::new();
     for round in 0..4 {
         let mut stage = Stage::start(config.clone()).await;
@@ -139,7 +139,7 @@ async fn what_was_acknowledged_survives_a_kill() {
     // What was cut off is told, the rest is read again, and all of it becomes tables.
     let mut stage = Stage::start(config).await;
     stage.signal("TERM");
-    assert_eq!(stage.ended(Duration::from_secs(30)).await.code(), Some(0));
+    assert_eq!(stage.ended(Duration::from_secs(90)).await.code(), Some(0));
     let (found, expected) = (in_windows(&out), ids(&acknowledged));
     let (all, distinct) = (found.len(), BTreeSet::from_iter(found));
     assert_eq!(all, distinct.len(), "recorded twice");
@@ -205,7 +205,7 @@ fn in_windows(out: &Path) -> Vec<Vec<u8>> {
 async fn each_window_becomes_tables() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("out");
-    let keys = format!("out: {}, window: 1s, reference: nobody", quoted(&out));
+    let keys = format!("out: {}, window: 1s, reference: nobody, drain_timeout: 60s", quoted(&out));
     let config = Config::to_nowhere().unskew(&keys);
     let mut sent = Vec::new();
     let mut stage = Stage::start(config.clone()).await;
@@ -225,7 +225,7 @@ async fn each_window_becomes_tables() {
     // What is told once is told from the start.
     assert!(stage.get("/metrics").await.text().contains("unskew_windows_total{result=\"failed\"} 0"));
     stage.signal("TERM");
-    assert_eq!(stage.ended(Duration::from_secs(30)).await.code(), Some(0));
+    assert_eq!(stage.ended(Duration::from_secs(90)).await.code(), Some(0));
     assert_eq!(std::fs::read_dir(out.join("log")).unwrap().count(), 0, "{}", stage.log());
     assert!(!out.join("failed").exists(), "{}", stage.log());
     assert!(std::fs::read_dir(out.join("windows")).unwrap().count() >= 3);
@@ -249,7 +249,9 @@ async fn what_fails_twice_is_put_aside() {
 
     std::fs::create_dir_all(out.join("log")).unwrap();
     std::fs::create_dir_all(out.join("index")).unwrap();
-    let mut stage = Stage::start(Config::to_nowhere().unskew(&format!("out: {}, window: 1s", quoted(&out)))).await;
+    let mut stage =
+        Stage::start(Config::to_nowhere().unskew(&format!("out: {}, window: 1s, drain_timeout: 60s", quoted(&out))))
+            .await;
     let request = spans::request(5);
     stage.send(Via::Grpc, &request).await;
     // Somebody spoils the dump before its window has ended.
@@ -265,6 +267,6 @@ async fn what_fails_twice_is_put_aside() {
     let next = spans::request(6);
     assert_eq!(stage.send(Via::Grpc, &next).await.verdict(Via::Grpc), Verdict::Accepted);
     stage.signal("TERM");
-    assert_eq!(stage.ended(Duration::from_secs(30)).await.code(), Some(0));
+    assert_eq!(stage.ended(Duration::from_secs(90)).await.code(), Some(0));
     assert_eq!(in_windows(&out).len(), 6);
 }
