@@ -1,6 +1,6 @@
 //! Each window of the record → tables, by `unskew fix` in a process of its own.
 //!
-//! A segment that has ended waits here, the newest first. `fix` writes `DIR/work/NAME`, which is synced and renamed to
+//! A segment that has ended waits here, the newest first. `fix` writes a folder below `work`, which is synced and renamed to
 //! `DIR/windows/window=NAME` when it is whole; then the segment's dumps go. So a request is in the tables of exactly one window,
 //! whenever either process ends. What fails twice is put aside in `DIR/failed`.
 
