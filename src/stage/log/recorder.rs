@@ -271,7 +271,11 @@ impl Writer {
             }
             Err(error) => {
                 // What is behind its last whole record is not known: the next request begins another.
-                self.end();
+                if open.segment.discard_if_empty() {
+                    self.open = None;
+                } else {
+                    self.end();
+                }
                 Err(failed(error))
             }
         }
@@ -359,6 +363,22 @@ mod tests {
         let refused = record(&recorder, "more", 1).await.unwrap_err();
         assert!(refused.0.contains("has its 1 MiB") && recorder.fails(), "{refused}");
         assert!(!recorder.holds(hash(b"more")));
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_written_leaves_no_empty_segments() {
+        let folder = tempfile::tempdir().unwrap();
+        let (told, ended) = channel();
+        let recorder = Recorder::open(&recording(folder.path()), told).unwrap();
+        let log = folder.path().join("log");
+        std::fs::remove_dir(&log).unwrap();
+        for _ in 0..3 {
+            assert!(record(&recorder, "one", 1).await.is_err() && recorder.fails());
+        }
+        std::fs::create_dir(&log).unwrap();
+        record(&recorder, "one", 1).await.unwrap();
+        assert_eq!(Folders::below(folder.path()).unwrap().segments().unwrap().len(), 1);
+        assert!(ended.try_recv().is_err());
     }
 
     #[tokio::test]

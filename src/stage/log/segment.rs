@@ -160,12 +160,25 @@ pub(super) struct Segment {
 
 impl Segment {
     pub fn new(folders: &Folders, name: String) -> io::Result<Self> {
-        let mut index = Grown::new(&folders.index(&name))?;
+        Self::begin(folders, &name).inspect_err(|_| discard(folders, &name))
+    }
+
+    fn begin(folders: &Folders, name: &str) -> io::Result<Self> {
+        let mut index = Grown::new(&folders.index(name))?;
         index.append(&MAGIC)?;
         index.file.sync_all()?;
         index.length = MAGIC.len() as u64;
         sync_folder(&folders.index)?;
-        Ok(Self { folders: folders.clone(), name, index, protobuf: None, json: None, spans: 0 })
+        Ok(Self { folders: folders.clone(), name: name.to_owned(), index, protobuf: None, json: None, spans: 0 })
+    }
+
+    /// Removes its files, where it holds nothing: a full disk is not to be filled with empty ones.
+    pub fn discard_if_empty(&self) -> bool {
+        let is_empty = self.spans == 0;
+        if is_empty {
+            discard(&self.folders, &self.name);
+        }
+        is_empty
     }
 
     /// Adds requests, and returns when they are on disk: how many bytes they took.
@@ -229,6 +242,12 @@ impl Segment {
         self.spans += spans;
         Ok(written + entries.len() as u64)
     }
+}
+
+fn discard(folders: &Folders, name: &str) {
+    let files = [folders.index(name), folders.dump(name, Encoding::Protobuf), folders.dump(name, Encoding::Json)];
+    // What is not there, or cannot be removed, holds nothing.
+    files.iter().for_each(|path| drop(fs::remove_file(path)));
 }
 
 /// Puts a request as its dump has it, and returns where its content stands: behind its length, or on one line.
