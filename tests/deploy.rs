@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use serde::Deserialize;
 use serde_json::Value;
 use unskew::stage::config::{Config, Flags, Listeners, Mode};
 
@@ -17,7 +18,8 @@ fn text(name: &str) -> String {
 
 /// The documents of a YAML file.
 fn documents(name: &str) -> Vec<Value> {
-    serde_saphyr::from_multiple(&text(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+    let read = |document| Value::deserialize(document).unwrap_or_else(|error| panic!("{name}: {error}"));
+    yaml_serde::Deserializer::from_str(&text(name)).map(read).collect()
 }
 
 fn unset(_: &str) -> Option<String> {

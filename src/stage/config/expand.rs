@@ -23,14 +23,14 @@ pub(super) fn tree(text: &str, env: Env<'_>, found: &Found) -> Option<Tree> {
 }
 
 fn yaml(text: &str) -> Result<Value, String> {
-    // `no` and `on` are words, as they are to a Collector.
-    let options = serde_saphyr::options! { strict_booleans: true, with_snippet: false };
-    // Saphyr asks for some value; an empty file is one of defaults.
-    if text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
-        return Ok(Value::Null);
-    }
-    serde_saphyr::from_str_with_options(text, options)
-        .map_err(|error| error.to_string().lines().next().unwrap_or_default().to_owned())
+    // The parser's own values refuse a key that is there twice, where `serde_json`'s keep its last value.
+    let merged = || -> Result<_, yaml_serde::Error> {
+        let mut values: yaml_serde::Value = yaml_serde::from_str(text)?;
+        values.apply_merge()?;
+        Ok(values)
+    };
+    let said = |error: &dyn ToString| error.to_string().lines().next().unwrap_or_default().to_owned();
+    serde_json::to_value(merged().map_err(|error| said(&error))?).map_err(|error| said(&error))
 }
 
 struct Expansion<'a> {
@@ -208,12 +208,26 @@ mod tests {
     }
 
     #[test]
+    fn words_merges_and_empty_files_are_as_to_a_collector() {
+        for (text, is) in [
+            ("", json!(null)),
+            ("# nothing\n", json!(null)),
+            ("{a: no, b: on, c: True, 4: 0x10}", json!({"a": "no", "b": "on", "c": true, "4": 16})),
+            ("a: &all {b: 1}\nc: {<<: *all, d: 2}", json!({"a": {"b": 1}, "c": {"b": 1, "d": 2}})),
+        ] {
+            assert_eq!(yaml(text), Ok(is), "{text}");
+        }
+    }
+
+    #[test]
     fn what_is_not_yaml_is_one_line() {
-        for text in ["a: [", "a: 1\na: 2\n", "a: b: c"] {
+        for (text, names) in
+            [("a: [", "line"), ("a: 1\na: 2\n", "key \"a\""), ("a: b: c", "line"), ("a: 1\n---\nb: 2", "document")]
+        {
             let found = Found::default();
             assert_eq!(tree(text, &env, &found), None, "{text}");
             let said = Problems::from(found).to_string();
-            assert!(said.starts_with("not YAML: ") && said.lines().count() == 1 && said.contains("line"), "{said}");
+            assert!(said.starts_with("not YAML: ") && said.lines().count() == 1 && said.contains(names), "{said}");
         }
     }
 }
