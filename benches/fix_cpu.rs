@@ -81,6 +81,7 @@ impl Bench {
             write: vec![write],
             annotate,
             reference: Some("gateway-1".into()),
+            after: None,
             clock_keys: Vec::new(),
             max_correction_ns: None,
             dry_run: false,

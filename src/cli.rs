@@ -69,6 +69,10 @@ struct FixArgs {
     /// unless given, the median of the machines, or one of two
     #[arg(long, value_name = "CLOCK")]
     reference: Option<String>,
+    /// Go on from an earlier run, its folder or a file of its models: keys that it told apart stay apart, clocks keep their
+    /// names, and all are measured from where it measured them; a --reference that has no spans is then passed over
+    #[arg(long, value_name = "DIR|FILE")]
+    after: Option<PathBuf>,
     /// Attributes that say which clock a span was stamped by, tried in order; templates like {a}/{b} join several
     #[arg(long, value_name = "KEYS", value_delimiter = ',')]
     clock_key: Vec<String>,
@@ -223,6 +227,7 @@ fn fix(args: FixArgs) -> Result<ExitCode> {
         write: args.write,
         annotate: args.annotate,
         reference: args.reference,
+        after: args.after,
         clock_keys: args.clock_key,
         max_correction_ns: args.max_correction,
         dry_run: args.dry_run,

@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use crate::clock::{Clock, ClockId, ClockModel, ClockState, LocalTime, Use};
+use crate::clock::{Clock, ClockId, ClockModel, ClockState, LocalTime, Segment, Use};
 use crate::correct::Correction;
 use crate::dump::{Dump, DumpSpan};
-use crate::estimate::{self, Estimate, Evidence, Standing};
+use crate::estimate::{self, Course, Estimate, Evidence, Standing};
 use crate::fix::{self, FileRead, Outputs, Placed, Reading, Written};
-use crate::identity::{self, Call, Identity, Shared};
+use crate::identity::{self, Before, Call, Identity, Shared};
 use crate::io::{self, Input};
 use crate::models::{self, Models};
 use crate::pair::{self, Edge, Paired, Pairing};
@@ -43,11 +43,16 @@ pub fn fix(settings: &Fix, stdin: &mut dyn std::io::Read, mut progress: impl FnM
     if !files.iter().any(FileRead::is_read) {
         nothing_read(&found, &files)?;
     }
-    let (identity, shared, (spans, pairing)) = told_apart(&dump, &settings.clock_keys);
-    let reference = settings.reference.as_deref().map(|name| named(name, &identity)).transpose()?;
+    let earlier = settings.after.as_deref().map(models).transpose()?.map(|(_, earlier)| earlier);
+    let (identity, shared, (spans, pairing)) = told_apart(&dump, &settings.clock_keys, earlier.as_ref());
+    let reference = reference(settings, &identity)?;
 
     let evidence = evidence(&identity, &pairing);
-    let estimating = estimate_settings(settings, reference, &identity, &spans);
+    let estimating = estimate::Settings {
+        reference,
+        max_correction_ns: settings.max_correction_ns,
+        standing: standing(&identity, &spans, earlier.as_ref()),
+    };
     let mut estimate = estimate::clocks(&evidence, &reach(&spans, &identity), &estimating);
     let placed = fix::placed(settings, &dump, &identity.clocks, (&spans, &pairing), &mut estimate.map);
     fix::count_straddling(&mut estimate.map, &spans, &placed.corrected);
@@ -140,17 +145,29 @@ fn usage(error: anyhow::Error) -> anyhow::Error {
     }
 }
 
-fn estimate_settings(
-    settings: &Fix,
-    reference: Option<ClockId>,
-    identity: &Identity,
-    spans: &[Paired],
-) -> estimate::Settings {
-    let standing = |clock: &Clock| Standing { is_host: identity::is_host(&clock.rule), spans: 0 };
+/// What speaks for each clock where nobody is the reference.
+fn standing(identity: &Identity, spans: &[Paired], earlier: Option<&Models>) -> Vec<Standing> {
+    let standing = |clock: &Clock| Standing { is_host: identity::is_host(&clock.rule), ..Standing::default() };
     let mut standing: Vec<Standing> = identity.clocks.iter().map(standing).collect();
+    if let Some(earlier) = earlier {
+        for (ClockId(clock), known) in identity.finder.same(&earlier.finder) {
+            let (_, model) = earlier.clock(known);
+            let is_known = model.segments.iter().any(Segment::is_told);
+            standing[clock as usize].before = is_known.then(|| Course::onward(model));
+        }
+    }
     let counted = spans.iter().filter(|span| span.standing != pair::Standing::Duplicate);
     counted.for_each(|span| standing[span.clock.0 as usize].spans += 1);
-    estimate::Settings { reference, max_correction_ns: settings.max_correction_ns, standing }
+    standing
+}
+
+/// The clock that was asked for. An earlier run says what all are measured from where it has no spans.
+fn reference(settings: &Fix, identity: &Identity) -> Result<Option<ClockId>> {
+    let Some(name) = &settings.reference else { return Ok(None) };
+    if settings.after.is_some() && !identity.values.contains_key(name) {
+        return Ok(None);
+    }
+    named(name, identity).map(Some)
 }
 
 /// The one clock that a name, a key's value or another identity attribute's value stands for.
@@ -191,8 +208,17 @@ fn distance(left: &str, right: &str) -> usize {
 }
 
 /// Whose clock stamped what, also where only times tell that one key hides several clocks.
-fn told_apart(dump: &Dump, keys: &[String]) -> (Identity, Vec<Shared>, (Vec<Paired>, Pairing)) {
-    let identity = identity::identify(&dump.resources, keys);
+fn told_apart(
+    dump: &Dump,
+    keys: &[String],
+    earlier: Option<&Models>,
+) -> (Identity, Vec<Shared>, (Vec<Paired>, Pairing)) {
+    let before = earlier.map(|earlier| {
+        let clocks: Vec<&Clock> = earlier.clocks.iter().map(|(clock, _)| clock).collect();
+        Before::of(&clocks, &earlier.finder, &dump.resources, keys)
+    });
+    let before = before.unwrap_or_default();
+    let identity = identity::identify(&dump.resources, keys, &before);
     let (spans, pairing) = paired(dump, &identity);
     let calls: Vec<Call> = pair::between_processes(&spans, &pairing)
         .map(|(client, server, exchange)| Call { client, server, exchange })
@@ -201,7 +227,7 @@ fn told_apart(dump: &Dump, keys: &[String]) -> (Identity, Vec<Shared>, (Vec<Pair
     if shared.is_empty() {
         return (identity, shared, (spans, pairing));
     }
-    let identity = identity::treat(&dump.resources, &identity, keys, &shared);
+    let identity = identity::treat(&dump.resources, &identity, keys, &shared, &before);
     let paired = paired(dump, &identity);
     (identity, shared, paired)
 }
@@ -370,7 +396,8 @@ impl Known {
     fn models(&self) -> Models {
         let map = &self.estimate.map;
         let clocks = self.identity.clocks.iter().cloned().zip(map.models.iter().cloned()).collect();
-        Models { reference: self.name(map.reference), clocks, finder: self.identity.finder.clone() }
+        let (reference, finder) = (self.name(map.reference), self.identity.finder.clone());
+        Models { reference, clocks, finder, learned: None }
     }
 
     /// The clock that all others of the largest group are measured from.

@@ -32,6 +32,8 @@ pub struct Fix {
     pub write: Vec<Write>,
     pub annotate: Annotate,
     pub reference: Option<String>,
+    /// Models of an earlier run to go on from.
+    pub after: Option<PathBuf>,
     pub clock_keys: Vec<String>,
     pub max_correction_ns: Option<i64>,
     pub dry_run: bool,
@@ -46,6 +48,7 @@ impl Fix {
     /// The settings that shape the tables, as JSON; no paths, as equal inputs give equal bytes.
     pub fn json(&self) -> String {
         serde_json::json!({
+            "after": self.after.is_some(),
             "annotate": self.annotate,
             "clock_keys": self.clock_keys,
             "enforce_causality": self.enforce_causality,

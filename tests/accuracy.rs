@@ -153,6 +153,7 @@ fn measure(name: &str, seed: u64) -> Score {
         write: vec![Write::Parquet],
         annotate: Annotate::None,
         reference: Some(simulated.summary.reference),
+        after: None,
         clock_keys: Vec::new(),
         max_correction_ns: None,
         dry_run: false,

@@ -1,5 +1,7 @@
 //! What holds whatever the input: its order and its copies decide nothing, and nothing but times is changed.
 
+#[path = "invariants/after.rs"]
+mod after;
 #[path = "../fuzz/targets/agree.rs"]
 #[allow(dead_code, reason = "the fuzz targets use the rest")]
 mod agree;

@@ -71,6 +71,7 @@ fn fix(lines: &str, reference: Option<&str>) -> Fixed {
     let plain = common::settings(&[input], &folder.path().join("out"), &[Write::Parquet]);
     let settings = Fix {
         reference: reference.map(str::to_owned),
+        after: None,
         annotate: Annotate::None,
         exchanges: false,
         dry_run: true,

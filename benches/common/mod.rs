@@ -129,7 +129,7 @@ pub struct Known {
 }
 
 pub fn paired(dump: &Dump) -> (Identity, Vec<Paired>) {
-    let identity = identity::identify(&dump.resources, &[]);
+    let identity = identity::identify(&dump.resources, &[], &identity::Before::default());
     let clock = |resource: u32| identity.of_resource[resource as usize];
     let one = |span: &unskew::dump::DumpSpan| Paired {
         head: span.head,

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::evidence::{Reading, Side};
+use super::frame::Frame;
 use super::jumps;
 use super::stretches::{Moment, Stretch, moments};
 
@@ -40,8 +41,9 @@ pub(super) fn groups(clocks: usize, readings: &[Reading]) -> Vec<u32> {
 }
 
 /// Follows the quickest links outwards from the clocks that are `anchored` at zero. In a group without any, the median of
-/// the clocks with `votes` stands at zero: what all of a group are off together must not look like a time of its own.
-pub(super) fn align(clocks: usize, readings: &[Reading], anchored: &[bool], votes: &[bool]) -> Alignment {
+/// the clocks that vote stands where it is known to: what all of a group are off together must not look like a time of its
+/// own.
+pub(super) fn align(clocks: usize, readings: &[Reading], anchored: &[bool], frame: &Frame) -> Alignment {
     let edges = quickest_first(readings);
     let (groups, mut bases) = spanning_tree(clocks, &edges, &[]);
     let (trees, anchored_bases) = spanning_tree(clocks, &edges, anchored);
@@ -57,8 +59,8 @@ pub(super) fn align(clocks: usize, readings: &[Reading], anchored: &[bool], vote
                     .for_each(|&clock| bases[clock] = anchored_bases[clock] - anchored_bases[anchor]);
             }
             None => {
-                let mut sorted: Vec<i64> =
-                    members.iter().filter(|&&clock| votes[clock]).map(|&clock| bases[clock]).collect();
+                let changed = |&clock: &usize| bases[clock].saturating_sub(frame.known[clock].offset_ns);
+                let mut sorted: Vec<i64> = members.iter().filter(|&&clock| frame.votes[clock]).map(changed).collect();
                 sorted.sort_unstable();
                 let median = sorted[(sorted.len() - 1) / 2];
                 members.iter().for_each(|&clock| bases[clock] -= median);
@@ -137,6 +139,7 @@ fn spanning_tree(clocks: usize, edges: &[(i64, u32, u32, i64)], anchored: &[bool
 mod tests {
     use super::*;
     use crate::clock::{ClockId, Link};
+    use crate::estimate::Course;
 
     fn call(client: u32, server: u32, ahead: i64, delay: i64) -> Reading {
         Reading {
@@ -154,31 +157,41 @@ mod tests {
         }
     }
 
+    /// Clocks by whether they vote, of which nothing is known.
+    fn frame<const N: usize>(votes: [bool; N]) -> Frame {
+        Frame { fixed: vec![false; N], votes: votes.to_vec(), known: vec![Course::default(); N] }
+    }
+
     #[test]
     fn offsets_add_up_along_the_quickest_links() {
         let calls = [call(0, 1, 500, 10), call(2, 1, -300, 20), call(0, 2, 7_000, 5_000)];
-        let found = align(4, &calls, &[true, false, false, false], &[true; 4]);
+        let found = align(4, &calls, &[true, false, false, false], &frame([true; 4]));
         assert_eq!(found.bases, [0, 500, 800, 0]);
         assert_eq!(found.groups, [0, 0, 0, 3]);
-        assert_eq!(align(4, &calls, &[false, false, true, false], &[true; 4]).bases, [-800, -300, 0, 0]);
-        assert_eq!(align(4, &calls, &[], &[true; 4]).bases, [-500, 0, 300, 0], "the median clock");
+        assert_eq!(align(4, &calls, &[false, false, true, false], &frame([true; 4])).bases, [-800, -300, 0, 0]);
+        assert_eq!(align(4, &calls, &[], &frame([true; 4])).bases, [-500, 0, 300, 0], "the median clock");
         assert_eq!(
-            align(4, &calls, &[], &[false, false, true, true]).bases,
+            align(4, &calls, &[], &frame([false, false, true, true])).bases,
             [-800, -300, 0, 0],
             "the only one that votes"
         );
+        let mut known = frame([true, true, false, true]);
+        known.known[1] = Course { offset_ns: 90, ..Course::default() };
+        known.known[0] = Course { offset_ns: 90, ..Course::default() };
+        // One did not change, and one is 500 further.
+        assert_eq!(align(4, &calls, &[], &known).bases, [90, 590, 890, 0]);
     }
 
     #[test]
     fn a_call_that_nobody_waited_for_does_not_align() {
         let calls = [call(0, 1, 500, 10), call(0, 1, 500, 12), call(0, 1, 90_000, -4)];
-        assert_eq!(align(2, &calls, &[true, false], &[true; 2]).bases, [0, 500]);
+        assert_eq!(align(2, &calls, &[true, false], &frame([true; 2])).bases, [0, 500]);
     }
 
     #[test]
     fn clocks_held_at_zero_agree_and_keep_their_groups() {
         let calls = [call(0, 1, 9_000, 10), call(0, 2, 9_005, 20), call(3, 4, 70, 10)];
-        let found = align(5, &calls, &[false, true, true, false, true], &[true; 5]);
+        let found = align(5, &calls, &[false, true, true, false, true], &frame([true; 5]));
         assert_eq!(found.bases, [-9_000, 0, 0, -70, 0]);
         assert_eq!(found.groups, [0, 0, 0, 3, 3]);
     }

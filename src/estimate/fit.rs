@@ -184,7 +184,7 @@ pub(super) fn fit(
     let clocks = evidence.clocks.len();
     let is_held = |clock: usize| frame.fixed[clock] || held.get(clock).copied().unwrap_or(false);
     let anchored: Vec<bool> = (0..clocks).map(is_held).collect();
-    let alignment = align(clocks, &evidence.readings, &anchored, &frame.votes);
+    let alignment = align(clocks, &evidence.readings, &anchored, frame);
     let grid = grid(evidence, &alignment, spans);
     let mut links: Vec<Link> = evidence.readings.iter().map(|reading| reading.link).collect();
     links.dedup();
@@ -205,7 +205,7 @@ pub(super) fn fit(
     routes.sort(&mut observations);
 
     // Steps first: those that calls show, and breaks that a freely bending solve asks for, until it asks for no more.
-    let gauge = Gauge::new(&alignment, &anchored, &frame.votes);
+    let gauge = Gauge::new(&alignment, &anchored, (frame, &grid));
     // Rolled-up readings are no single calls.
     let looked = match free {
         None if evidence.rolled_up.is_none() => jumps::closer(&alignment, &evidence.readings, &anchored),

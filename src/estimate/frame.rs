@@ -2,11 +2,13 @@
 //!
 //! What all clocks of a group do together cannot be seen. The reference stands at zero; of two clocks that only know each
 //! other nobody can tell which is wrong, so one of them does; in larger groups the median clock does, by the votes of the
-//! machines among them.
+//! machines among them. Where an earlier estimate knows clocks of the group, these alone vote, and what stands still is what
+//! it took off their readings: the least change over them, so that a window that sees other clocks than the last one does not
+//! move all of them together.
 
-use super::Settings;
 use super::align;
 use super::evidence::Evidence;
+use super::{Course, Settings};
 
 /// Per clock.
 #[derive(Clone, Debug)]
@@ -15,13 +17,16 @@ pub(super) struct Frame {
     pub(super) fixed: Vec<bool>,
     /// It counts where the median clock of its group is looked for.
     pub(super) votes: Vec<bool>,
+    /// What its offset is measured from by its vote: what an earlier estimate took off its readings.
+    pub(super) known: Vec<Course>,
 }
 
 impl Frame {
     pub(super) fn of(evidence: &Evidence, settings: &Settings) -> Self {
         let clocks = evidence.clocks.len();
         let standing = |clock: usize| settings.standing.get(clock).copied().unwrap_or_default();
-        let mut frame = Self { fixed: vec![false; clocks], votes: vec![true; clocks] };
+        let known = (0..clocks).map(|clock| standing(clock).before.unwrap_or_default()).collect();
+        let mut frame = Self { fixed: vec![false; clocks], votes: vec![true; clocks], known };
         if let Some(reference) = settings.reference {
             frame.fixed[reference.0 as usize] = true;
         }
@@ -33,13 +38,20 @@ impl Frame {
             if group.iter().any(|&clock| frame.fixed[clock]) {
                 continue;
             }
-            if let [one, other] = group[..] {
+            let is_known = group.iter().any(|&clock| standing(clock).before.is_some());
+            let stood = |clock: usize| standing(clock).before.is_some_and(|before| before.is_none());
+            if let [one, other] = group[..]
+                && (!is_known || stood(one) || stood(other))
+            {
+                let speaks = |clock: usize| (stood(clock), standing(clock).is_host, standing(clock).spans);
                 // The first by key where nothing speaks for the other.
-                frame.fixed[if standing(other) > standing(one) { other } else { one }] = true;
+                frame.fixed[if speaks(other) > speaks(one) { other } else { one }] = true;
             }
-            if group.iter().any(|&clock| standing(clock).is_host) {
-                group.iter().for_each(|&clock| frame.votes[clock] = standing(clock).is_host);
-            }
+            let asked: Vec<usize> =
+                group.iter().copied().filter(|&clock| !is_known || standing(clock).before.is_some()).collect();
+            let is_any_host = asked.iter().any(|&clock| standing(clock).is_host);
+            group.iter().for_each(|&clock| frame.votes[clock] = false);
+            asked.iter().for_each(|&clock| frame.votes[clock] = !is_any_host || standing(clock).is_host);
         }
         frame
     }
@@ -51,8 +63,8 @@ mod tests {
     use crate::clock::{CallClass, ClockId, Exchange, Link, LocalTime, Use};
     use crate::estimate::Standing;
 
-    /// Clocks by their standing, `h` for a host and `.` for another, each with so many spans; calls between pairs of them.
-    /// Gives who is fixed and who votes.
+    /// Clocks by their standing, `h` for a host and `.` for another, each with so many spans, and behind it `=` where an
+    /// earlier estimate left it alone, `!` where it moved it; calls between pairs of them. Gives who is fixed and who votes.
     fn check(standing: &str, calls: &[(u32, u32)], reference: Option<u32>, [fixed, votes]: [&str; 2]) {
         let exchange = |(id, &(client, server)): (u64, &(u32, u32))| Exchange {
             id,
@@ -68,7 +80,15 @@ mod tests {
         let exchanges: Vec<Exchange> = (0..).zip(calls).map(exchange).collect();
         let standing: Vec<Standing> = standing
             .split_whitespace()
-            .map(|word| Standing { is_host: word.starts_with('h'), spans: word[1..].parse().unwrap() })
+            .map(|word| Standing {
+                is_host: word.starts_with('h'),
+                spans: word[1..].trim_end_matches(['=', '!']).parse().unwrap(),
+                before: match word.as_bytes()[word.len() - 1] {
+                    b'=' => Some(Course::default()),
+                    b'!' => Some(Course { offset_ns: 50_000_000, ..Course::default() }),
+                    _ => None,
+                },
+            })
             .collect();
         let keys = (0..standing.len()).map(|clock| format!("{clock:02}")).collect();
         let evidence = Evidence::of(keys, vec![CallClass::default()], &exchanges);
@@ -85,6 +105,23 @@ mod tests {
         check("h1 h9", &[(0, 1)], None, ["01", "11"]);
         check("h5 h5", &[(0, 1)], None, ["10", "11"]);
         check("h5 h5", &[(0, 1)], Some(1), ["01", "11"]);
+    }
+
+    #[test]
+    fn of_two_clocks_the_one_that_was_left_alone_stands() {
+        check("h9 .1=", &[(0, 1)], None, ["01", "01"]);
+        check("h9! .1=", &[(0, 1)], None, ["01", "10"]);
+        check("h9= h1=", &[(0, 1)], None, ["10", "11"]);
+        // Nobody stands at zero where that is known to be wrong.
+        check("h9! h1", &[(0, 1)], None, ["00", "10"]);
+        check("h9! h1!", &[(0, 1)], None, ["00", "11"]);
+        check("h9! h1", &[(0, 1)], Some(1), ["01", "11"]);
+    }
+
+    #[test]
+    fn where_clocks_are_known_they_vote_alone() {
+        check("h1 .1= .1! h1", &[(0, 1), (1, 2), (2, 3)], None, ["0000", "0110"]);
+        check("h1= .1= h1 h1!", &[(0, 1), (1, 2), (2, 3)], None, ["0000", "1001"]);
     }
 
     #[test]

@@ -2,10 +2,13 @@
 //!
 //! Where a clock of the group is held, that says what all others are measured from. In every other group the median clock
 //! does: the medians over its clocks of the usual offset and of the mean frequency error are zero, steps counting once
-//! (ESTIMATOR.md, fact 11; there the mean offset, which of a clock that was hours off for a minute is minutes).
+//! (ESTIMATOR.md, fact 11; there the mean offset, which of a clock that was hours off for a minute is minutes). Where an
+//! earlier estimate is known, these are of what changed since then: the least change over the clocks (frame.rs).
 
 use super::align::Alignment;
 use super::curves::Curves;
+use super::fit::Grid;
+use super::frame::Frame;
 use super::solve::Block;
 
 /// The groups in which no clock is held.
@@ -13,8 +16,9 @@ pub(super) struct Gauge<'a> {
     alignment: &'a Alignment,
     /// Per group, its clocks.
     groups: Vec<Vec<usize>>,
-    /// Per clock, whether it counts for the medians.
-    votes: &'a [bool],
+    /// Who counts for the medians, and from where.
+    frame: &'a Frame,
+    grid: &'a Grid,
 }
 
 /// What a group is measured from.
@@ -29,11 +33,11 @@ struct Standard {
 }
 
 impl<'a> Gauge<'a> {
-    pub(super) fn new(alignment: &'a Alignment, anchored: &[bool], votes: &'a [bool]) -> Self {
+    pub(super) fn new(alignment: &'a Alignment, anchored: &[bool], (frame, grid): (&'a Frame, &'a Grid)) -> Self {
         let mut groups = vec![Vec::new(); anchored.len()];
         alignment.groups.iter().enumerate().for_each(|(clock, &group)| groups[group as usize].push(clock));
         groups.retain(|clocks| clocks.len() > 1 && !clocks.iter().any(|&clock| anchored[clock]));
-        Self { alignment, groups, votes }
+        Self { alignment, groups, frame, grid }
     }
 
     /// Takes off the curves' values what each group does together.
@@ -42,7 +46,7 @@ impl<'a> Gauge<'a> {
         for group in &self.groups {
             if let Some(standard) = self.standard(curves, group) {
                 let base = |place: f64| self.base(curves, standard.clock, place);
-                standard.take_off(curves, group, base, &mut values);
+                standard.take_off(curves, group, (base, |clock| self.known_slope(clock)), &mut values);
             }
         }
         curves.values = values;
@@ -53,7 +57,7 @@ impl<'a> Gauge<'a> {
     pub(super) fn apply_to_change(&self, curves: &Curves, change: &mut [f64]) {
         for group in &self.groups {
             if let Some(standard) = self.standard(curves, group) {
-                standard.take_off(curves, group, |_| 0.0, change);
+                standard.take_off(curves, group, (|_| 0.0, |_| 0.0), change);
             }
         }
     }
@@ -63,17 +67,24 @@ impl<'a> Gauge<'a> {
         self.groups.iter().filter_map(|group| Some(self.standard(curves, group)?.clock)).collect()
     }
 
-    /// What is taken off a clock's readings at a place, ns.
+    /// What is taken off a clock's readings at a place beyond what is known of it, ns.
     fn base(&self, curves: &Curves, clock: usize, place: f64) -> f64 {
-        self.alignment.bases[clock].saturating_add(curves.jumped(clock as u32, place)) as f64
+        let known = self.frame.known[clock].at(self.grid.time(place));
+        self.alignment.bases[clock].saturating_add(curves.jumped(clock as u32, place)) as f64 - known
+    }
+
+    /// The slope that is known of a clock, in ns per knot of the grid.
+    fn known_slope(&self, clock: usize) -> f64 {
+        self.frame.known[clock].rate_ppb as f64 * 1e-9 * self.grid.spacing_ns
     }
 
     /// `None` where no clock of the group has a curve.
     fn standard(&self, curves: &Curves, group: &[usize]) -> Option<Standard> {
         let clocks = || of_curves(curves, group);
-        let is_any = clocks().any(|clock| self.votes[clock]);
-        let voters = || clocks().filter(|&clock| self.votes[clock] || !is_any);
-        let slopes = sorted(voters().map(|clock| (slope(curves, &curves.values, clock), clock)));
+        let is_any = clocks().any(|clock| self.frame.votes[clock]);
+        let voters = || clocks().filter(|&clock| self.frame.votes[clock] || !is_any);
+        let changed = |clock: usize| slope(curves, &curves.values, clock) - self.known_slope(clock);
+        let slopes = sorted(voters().map(|clock| (changed(clock), clock)));
         let steady = slopes.get(slopes.len().saturating_sub(1) / 2..=slopes.len() / 2)?;
         let rate = mean(steady.iter().map(|(slope, _)| *slope));
         let middle = mean(clocks().map(|clock| mean(curves.places(clock))));
@@ -90,9 +101,16 @@ impl<'a> Gauge<'a> {
 }
 
 impl Standard {
-    /// Takes off what the clocks that are the standard do; `base` is what else they are off.
-    fn take_off(&self, curves: &Curves, group: &[usize], base: impl Fn(f64) -> f64, values: &mut [f64]) {
-        let rate = mean(self.steady.iter().map(|&clock| slope(curves, values, clock)));
+    /// Takes off what the clocks that are the standard do; `base` is what else they are off, and `known` their slopes that are
+    /// no change.
+    fn take_off(
+        &self,
+        curves: &Curves,
+        group: &[usize],
+        (base, known): (impl Fn(f64) -> f64, impl Fn(usize) -> f64),
+        values: &mut [f64],
+    ) {
+        let rate = mean(self.steady.iter().map(|&clock| slope(curves, values, clock) - known(clock)));
         let together = |place: f64| rate * (place - self.middle);
         let shift = mean(
             self.places
@@ -150,6 +168,8 @@ fn middle_one(offsets: &[(f64, usize)]) -> Option<(f64, usize)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::ReferenceTime;
+    use crate::estimate::Course;
     use crate::estimate::curves::{Break, Shape};
 
     /// Two groups of three clocks, over ten knots each; the last clock of the first group steps in the middle.
@@ -165,9 +185,16 @@ mod tests {
         Alignment { groups: vec![0, 0, 0, 3, 3, 3], bases: bases.to_vec(), stretches: vec![Vec::new(); 6] }
     }
 
+    const GRID: Grid = Grid { epoch: 0, spacing_ns: 5e9, reach: 1e3 };
+
+    /// Clocks by whether they vote, of which nothing is known.
+    fn frame(votes: [bool; 6]) -> Frame {
+        Frame { fixed: vec![false; 6], votes: votes.to_vec(), known: vec![Course::default(); 6] }
+    }
+
     fn gauged(alignment: &Alignment, anchored: &[bool], curves: &Curves) -> Vec<f64> {
         let mut curves = curves.clone();
-        Gauge::new(alignment, anchored, &[true; 6]).apply(&mut curves);
+        Gauge::new(alignment, anchored, (&frame([true; 6]), &GRID)).apply(&mut curves);
         curves.values
     }
 
@@ -188,12 +215,42 @@ mod tests {
         let alignment = alignment([0; 6]);
         let off = curves(|clock, _| [0.0, 9e6, 1e3, 0.0, 0.0, 0.0][clock]);
         // Of all three the median is the second, which is 9 ms ahead.
-        let votes = [true, false, false, true, true, true];
-        let gauge = Gauge::new(&alignment, &[false; 6], &votes);
+        let frame = frame([true, false, false, true, true, true]);
+        let gauge = Gauge::new(&alignment, &[false; 6], (&frame, &GRID));
         assert_eq!(gauge.medians(&off)[0], 0);
         let mut gauged = off.clone();
         gauge.apply(&mut gauged);
         assert!(gauged.values[..10].iter().all(|value| value.abs() < 1e-6), "{:?}", gauged.values);
+    }
+
+    /// The clocks of a group change by 1, 4 and 9 ms, and their rates by 0, 5 and 90 ns per knot: the second is the median.
+    #[test]
+    fn what_is_known_of_clocks_changes_least() {
+        let mut frame = frame([true; 6]);
+        let before = |clock: usize, place: f64| [1e9, -5e6, 2e6][clock] + [-400.0, 3e3, 0.0][clock] * place;
+        for clock in 0..3 {
+            let rate_ppb = [-80, 600, 0][clock];
+            let from = ReferenceTime::from_nanos(35_000_000_000);
+            frame.known[clock] = Course { from, offset_ns: before(clock, 7.0) as i64, rate_ppb };
+        }
+        let changes = |clock: usize, place: f64| [1e6, 4e6, 9e6][clock] + [0.0, 5.0, 90.0][clock] * (place - 7.5);
+        let alignment = alignment([1_000_000_000, 0, 0, 0, 0, 0]);
+        // The step of the third is no change of what was known; it is left out here.
+        let found = |clock: usize, place: f64| match clock {
+            0..3 => 77e6 + before(clock, place) + changes(clock, place) - alignment.bases[clock] as f64,
+            _ => 0.0,
+        };
+        let mut off = curves(found);
+        off.values[60] = 0.0;
+        Gauge::new(&alignment, &[false; 6], (&frame, &GRID)).apply(&mut off);
+        for clock in 0..3 {
+            for (knot, place) in (0..10).zip(3..) {
+                let place = f64::from(place);
+                let expected =
+                    before(clock, place) + changes(clock, place) - changes(1, place) - alignment.bases[clock] as f64;
+                assert!((off.values[10 * clock + knot] - expected).abs() < 1e-3, "{clock} at {place}");
+            }
+        }
     }
 
     #[test]
@@ -222,7 +279,7 @@ mod tests {
         let gauge = |curves: &Curves, groups| {
             let alignment = Alignment { groups, ..alignment([0; 6]) };
             let mut curves = curves.clone();
-            Gauge::new(&alignment, &[false; 6], &[true; 6]).apply(&mut curves);
+            Gauge::new(&alignment, &[false; 6], (&frame([true; 6]), &GRID)).apply(&mut curves);
             curves.values
         };
         let values = gauge(&curves(found), vec![0, 0, 0, 3, 3, 3]);
@@ -241,7 +298,7 @@ mod tests {
         let mut change: Vec<f64> = (0..62).map(|index| if index < 10 { 5e6 } else { 0.0 }).collect();
         let alignment = alignment([0; 6]);
         // By it the first clock becomes the last, and the second stays the standard.
-        Gauge::new(&alignment, &[false; 6], &[true; 6]).apply_to_change(&curves, &mut change);
+        Gauge::new(&alignment, &[false; 6], (&frame([true; 6]), &GRID)).apply_to_change(&curves, &mut change);
         assert!(change[..10].iter().all(|change| (change - 5e6).abs() < 1e-3), "{change:?}");
         assert!(change[10..60].iter().all(|change| change.abs() < 1e-3), "{change:?}");
     }

@@ -41,7 +41,7 @@ pub use decide::{Estimate, LinkEstimate};
 pub use evidence::{Evidence, Reading, RolledUp, Side, Usual};
 pub use paths::Contradiction;
 
-use crate::clock::{ClockId, ClockModel, LocalTime};
+use crate::clock::{ClockId, ClockModel, LocalTime, ReferenceTime};
 use frame::Frame;
 
 /// What the caller decides.
@@ -55,11 +55,46 @@ pub struct Settings {
 }
 
 /// What speaks for a clock where nobody is the reference.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Standing {
     /// Its key is a machine's, not a phone's: somebody looks after its clock.
     pub is_host: bool,
     pub spans: u64,
+    /// What an earlier estimate takes off its readings; `None` where there is none.
+    pub before: Option<Course>,
+}
+
+/// An offset that goes on at one rate: as behind the last knot of a model.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Course {
+    pub from: ReferenceTime,
+    /// Clock − reference at that time, ns.
+    pub offset_ns: i64,
+    /// Positive: the clock gains on the reference, parts per billion.
+    pub rate_ppb: i64,
+}
+
+impl Course {
+    /// What a model takes off its clock's readings behind its last knot; nothing where it leaves them alone.
+    pub fn onward(model: &ClockModel) -> Self {
+        let last = model.segments.last().filter(|segment| segment.is_moved());
+        last.and_then(|segment| Some((segment.knots.last()?, segment.onward))).map_or_else(
+            Self::default,
+            |(knot, on)| {
+                let from = ReferenceTime::from_nanos(knot.local.nanos().saturating_sub(knot.offset_ns));
+                Self { from, offset_ns: knot.offset_ns, rate_ppb: on.rate_ppb }
+            },
+        )
+    }
+
+    fn is_none(&self) -> bool {
+        (self.offset_ns, self.rate_ppb) == (0, 0)
+    }
+
+    /// At a reference time, ns.
+    fn at(&self, nanos: i64) -> f64 {
+        self.offset_ns as f64 + nanos.saturating_sub(self.from.nanos()) as f64 * self.rate_ppb as f64 * 1e-9
+    }
 }
 
 /// Solves for all clocks at once. `spans` gives the first and last local time of each clock's spans, over which

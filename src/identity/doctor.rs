@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::apart::{Distance, Told, apart};
 use super::mixed::Mixed;
 use super::sights::Call;
-use super::{Attributes, Identity, PER_TRACE, Part, RULES, Rule, chosen, get, identified, is_junk};
+use super::{Attributes, Before, Identity, PER_TRACE, Part, RULES, Rule, chosen, get, identified, is_junk};
 use crate::clock::ClockId;
 
 /// Attributes that may tell the clocks behind one key apart, the coarsest first: the first that does is used, as too
@@ -92,14 +92,21 @@ pub fn examine(resources: &[Attributes], identity: &Identity, keys: &[String], c
 }
 
 /// The identity with the parts of what was split as clocks of their own, and what cannot be split not trusted.
-pub fn treat(resources: &[Attributes], identity: &Identity, keys: &[String], found: &[Shared]) -> Identity {
-    let mut parts: BTreeMap<u32, Part> = BTreeMap::new();
+pub fn treat(
+    resources: &[Attributes],
+    identity: &Identity,
+    keys: &[String],
+    found: &[Shared],
+    before: &Before,
+) -> Identity {
+    let mut parts: BTreeMap<u32, Part> = before.parts.clone();
     for shared in found {
         if let Remedy::Split { parts: own, .. } = &shared.remedy {
             parts.extend(shared.processes.iter().copied().zip(own.iter().cloned()));
         }
     }
-    let mut treated = if parts.is_empty() { identity.clone() } else { identified(resources, keys, &parts) };
+    let mut treated =
+        if parts == before.parts { identity.clone() } else { identified(resources, keys, &parts, before) };
     for shared in found.iter().filter(|shared| shared.remedy == Remedy::LeftOut) {
         for &process in &shared.processes {
             let ClockId(clock) = treated.of_resource[process as usize];
@@ -147,8 +154,7 @@ fn split(
         }
         let part = |value: &String| {
             let value = cluster_of.get(value.as_str()).map_or(value.as_str(), |cluster| first[cluster]);
-            let label = if finer.contains('{') { value.to_owned() } else { format!("{finer}={value}") };
-            Part { rule: finer.to_owned(), key: format!("{name}/{value}"), name: format!("{name} ({label})") }
+            Part::by(finer, name, value)
         };
         Some((finer, values.iter().map(part).collect()))
     })
@@ -197,11 +203,11 @@ mod tests {
     ) -> (Vec<String>, Identity, Vec<Shared>) {
         let resources: Vec<Attributes> = resources.iter().map(|text| resource(text)).collect();
         let keys: Vec<String> = keys.iter().map(|&key| key.to_owned()).collect();
-        let identity = identify(&resources, &keys);
+        let identity = identify(&resources, &keys, &Before::default());
         let of = |(place, clock): (u32, &fn(i64, i64) -> i64)| calls((0, RIGHT), (place, *clock), (MS, MS));
         let calls: Vec<Call> = (1..).zip(clocks).flat_map(of).collect();
         let found = examine(&resources, &identity, &keys, &calls);
-        let treated = treat(&resources, &identity, &keys, &found);
+        let treated = treat(&resources, &identity, &keys, &found, &Before::default());
         let name = |clock: &ClockId| treated.clocks[clock.0 as usize].name.clone();
         (treated.of_resource.iter().map(name).collect(), treated, found)
     }

@@ -62,7 +62,10 @@ impl Finder {
     fn split(&mut self, token: (String, String), resource: &Attributes, by: &str, clock: ClockId) {
         let nothing = Place::Split { by: by.to_owned(), clocks: BTreeMap::new() };
         let place = self.places.entry(token).or_insert(nothing);
-        if let (Place::Split { clocks, .. }, Some(value)) = (place, chosen(resource, by)) {
+        // A part that is told apart once more is found by no place.
+        if let (Place::Split { by: known, clocks }, Some(value)) = (place, chosen(resource, by))
+            && known == by
+        {
             clocks.insert(value, clock);
         }
     }
@@ -94,13 +97,13 @@ impl Finder {
 #[cfg(test)]
 mod tests {
     use super::super::tests::resource;
-    use super::super::{Identity, identify};
+    use super::super::{Before, Identity, identify};
     use super::*;
 
     fn identity(resources: &[&str], keys: &[&str]) -> (Vec<Attributes>, Identity) {
         let resources: Vec<_> = resources.iter().map(|text| resource(text)).collect();
         let keys: Vec<String> = keys.iter().map(|&key| key.to_owned()).collect();
-        let identity = identify(&resources, &keys);
+        let identity = identify(&resources, &keys, &Before::default());
         (resources, identity)
     }
 

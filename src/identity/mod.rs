@@ -8,6 +8,7 @@
 
 mod alike;
 mod apart;
+mod before;
 mod doctor;
 mod find;
 mod mixed;
@@ -15,6 +16,7 @@ mod sights;
 
 pub use alike::{Alike, alike};
 pub use apart::Distance;
+pub use before::Before;
 pub use doctor::{Remedy, Shared, examine, treat};
 pub use find::{Finder, Place};
 pub use mixed::Mixed;
@@ -121,8 +123,8 @@ fn is_sandboxed(attributes: &Attributes) -> bool {
 
 /// One clock per resource. `keys` is the user's own choice: comma-separated attributes or templates
 /// (`{k8s.cluster.name}/{k8s.node.name}`), tried in order; where none applies the rules do.
-pub fn identify(resources: &[Attributes], keys: &[String]) -> Identity {
-    identified(resources, keys, &BTreeMap::new())
+pub fn identify(resources: &[Attributes], keys: &[String], before: &Before) -> Identity {
+    identified(resources, keys, &before.parts, before)
 }
 
 /// What a resource's clock is known by, where the rules' own key hides several clocks.
@@ -133,9 +135,18 @@ pub struct Part {
     pub name: String,
 }
 
+impl Part {
+    /// One of the clocks that share a key: the one with this value of the attribute or template that tells them apart.
+    fn by(finer: &str, shared: &str, value: &str) -> Self {
+        let label = if finer.contains('{') { value.to_owned() } else { format!("{finer}={value}") };
+        Self { rule: finer.to_owned(), key: format!("{shared}/{value}"), name: format!("{shared} ({label})") }
+    }
+}
+
 /// `parts` are known by something else than the rules say.
-fn identified(resources: &[Attributes], keys: &[String], parts: &BTreeMap<u32, Part>) -> Identity {
-    let untrusted = contradictions(resources);
+fn identified(resources: &[Attributes], keys: &[String], parts: &BTreeMap<u32, Part>, before: &Before) -> Identity {
+    let mut untrusted = contradictions(resources);
+    untrusted.extend(before.untrusted.clone());
     let tokens: Vec<Vec<Token>> = (0u32..)
         .zip(resources)
         .map(|(resource, attributes)| match parts.get(&resource) {
@@ -208,6 +219,7 @@ fn identified(resources: &[Attributes], keys: &[String], parts: &BTreeMap<u32, P
         identity.clocks.push(Clock { key, name, rule, hosts, services: collect("service.name"), untrusted });
     }
     name_apart(&mut identity.clocks);
+    before.tell(&mut identity.clocks);
     for (index, clock) in identity.clocks.iter().enumerate() {
         identity.values.entry(clock.name.clone()).or_default().insert(ClockId(index as u32));
     }
@@ -355,7 +367,7 @@ mod tests {
 
     fn check(resources: &[&str], expected: &[&str]) {
         let resources: Vec<_> = resources.iter().map(|text| resource(text)).collect();
-        let identity = identify(&resources, &[]);
+        let identity = identify(&resources, &[], &Before::default());
         let found: Vec<String> = identity
             .of_resource
             .iter()
@@ -413,7 +425,7 @@ mod tests {
     #[test]
     fn the_users_key_goes_before_every_rule() {
         let resources = [resource("a=1 b=2 host.name=h"), resource("host.name=h2")];
-        let identity = identify(&resources, &["{a}/{b}".to_owned(), "c".to_owned()]);
+        let identity = identify(&resources, &["{a}/{b}".to_owned(), "c".to_owned()], &Before::default());
         let names: Vec<_> = identity.clocks.iter().map(|clock| (clock.key.as_str(), clock.rule.as_str())).collect();
         assert_eq!(names, [("1/2", "{a}/{b}"), ("h2", "host.name")]);
     }
@@ -423,6 +435,7 @@ mod tests {
         let texts = ["host.id=1 host.name=a service.name=x", "host.name=a service.name=y", "k8s.node.name=n host.id=1"];
         let forward: Vec<_> = texts.iter().map(|text| resource(text)).collect();
         let backward: Vec<_> = forward.iter().rev().cloned().collect();
-        assert_eq!(identify(&forward, &[]).clocks, identify(&backward, &[]).clocks);
+        let clocks = |resources| identify(resources, &[], &Before::default()).clocks;
+        assert_eq!(clocks(&forward), clocks(&backward));
     }
 }

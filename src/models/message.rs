@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use prost::Message;
 
-use super::Models;
+use super::{Learned, Models};
 use crate::clock::{
     Clock, ClockId, ClockModel, ClockState, Knot, LocalTime, Onward, ReferenceTime, Segment, Step, StepKind, Treatment,
 };
@@ -37,6 +37,12 @@ pub fn to_message(models: &Models) -> proto::Models {
         reference: models.reference.clone().unwrap_or_default(),
         clocks: models.clocks.iter().map(|(clock, model)| clock_message(clock, model)).collect(),
         finder: Some(finder_message(&models.finder)),
+        learned: models.learned.as_ref().map(|learned| proto::Learned {
+            number: learned.number,
+            from_reference_unix_nano: learned.from.nanos(),
+            doubted: learned.doubted.iter().cloned().collect(),
+            window: learned.window.clone(),
+        }),
     }
 }
 
@@ -57,7 +63,14 @@ pub fn decode(bytes: &[u8]) -> Result<Models, Unreadable> {
     let clocks = message.clocks.into_iter().map(clock_of).collect::<Option<Vec<_>>>();
     let clocks = clocks.ok_or_else(|| malformed("a clock has a state, a step or a segment of no known kind"))?;
     let finder = finder_of(finder, clocks.len()).ok_or_else(|| malformed("a place leads to no clock"))?;
-    Ok(Models { reference: Some(message.reference).filter(|name| !name.is_empty()), clocks, finder })
+    let reference = Some(message.reference).filter(|name| !name.is_empty());
+    let learned = message.learned.map(|learned| Learned {
+        number: learned.number,
+        from: ReferenceTime::from_nanos(learned.from_reference_unix_nano),
+        doubted: learned.doubted.into_iter().collect(),
+        window: learned.window,
+    });
+    Ok(Models { reference, clocks, finder, learned })
 }
 
 fn clock_message(clock: &Clock, model: &ClockModel) -> proto::Clock {
@@ -316,7 +329,9 @@ mod tests {
             ]
             .into(),
         };
-        Models { reference: Some("gateway-1".into()), clocks: vec![(clock, model)], finder }
+        let from = ReferenceTime::from_nanos(-7);
+        let learned = Learned { number: 3, from, doubted: ["n".into()].into(), window: "2026".into() };
+        Models { reference: Some("gateway-1".into()), clocks: vec![(clock, model)], finder, learned: Some(learned) }
     }
 
     #[test]

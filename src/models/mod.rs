@@ -7,7 +7,9 @@ mod message;
 
 pub use message::{Unreadable, decode, encode, to_message};
 
-use crate::clock::{Clock, ClockId, ClockModel};
+use std::collections::BTreeSet;
+
+use crate::clock::{Clock, ClockId, ClockModel, ReferenceTime};
 use crate::identity::Finder;
 
 /// What a run knows of clocks.
@@ -18,6 +20,21 @@ pub struct Models {
     /// By [`ClockId`].
     pub clocks: Vec<(Clock, ClockModel)>,
     pub finder: Finder,
+    /// None in what is known of one dump alone.
+    pub learned: Option<Learned>,
+}
+
+/// What is kept beside models that were learnt window after window.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Learned {
+    /// Each window's is one more than the last.
+    pub number: u64,
+    /// From when on they hold.
+    pub from: ReferenceTime,
+    /// Display names of clocks of which the last window alone would have decided otherwise.
+    pub doubted: BTreeSet<String>,
+    /// The window that they are from.
+    pub window: String,
 }
 
 impl Models {

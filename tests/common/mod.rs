@@ -50,6 +50,7 @@ pub fn settings(inputs: &[PathBuf], out: &Path, write: &[Write]) -> Fix {
         write: write.to_vec(),
         annotate: Annotate::Moved,
         reference: Some("gateway-1".to_owned()),
+        after: None,
         clock_keys: Vec::new(),
         max_correction_ns: None,
         dry_run: false,
@@ -118,6 +119,7 @@ pub fn traces(out: &Path) -> PathBuf {
 
 pub fn texts(batch: &RecordBatch, name: &str) -> Vec<String> {
     let column = batch.column_by_name(name).unwrap_or_else(|| panic!("no column {name}"));
+    let column = arrow::compute::cast(column, &DataType::Utf8).unwrap();
     let column = column.as_any().downcast_ref::<StringArray>().unwrap();
     (0..column.len()).map(|row| column.value(row).to_owned()).collect()
 }
