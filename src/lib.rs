@@ -18,6 +18,7 @@ pub mod estimate;
 pub mod fix;
 pub mod identity;
 pub mod io;
+pub mod learn;
 pub mod live;
 pub mod models;
 pub mod otlp;

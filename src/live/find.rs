@@ -30,6 +30,7 @@ pub struct Found {
 pub struct Published {
     /// In order; the first holds from the beginning.
     pub eras: Vec<Era>,
+    limits: Limits,
     /// By fingerprint.
     resources: RwLock<FxHashMap<u64, Arc<Found>>>,
     /// Bytes of their attributes.
@@ -48,15 +49,23 @@ const MOST_BYTES: usize = 16 << 20;
 pub(super) const AFTER_ARRIVAL_NS: i64 = 1_000_000_000;
 
 impl Published {
-    /// Models that hold from the beginning; none: nothing is known of any clock.
-    pub fn of(models: Option<Arc<Models>>, limits: &Limits) -> Self {
-        let from = ReferenceTime::from_nanos(i64::MIN);
-        Self::with(models.into_iter().map(|models| Era::of(models, from, limits)).collect())
+    /// Models that hold one after another, the first from the beginning; none: nothing is known of any clock.
+    pub fn of(models: impl IntoIterator<Item = Arc<Models>>, limits: &Limits) -> Self {
+        let eras = models.into_iter().enumerate().map(|(number, models)| {
+            let from = models.learned.as_ref().filter(|_| number > 0).map(|learned| learned.from);
+            Era::of(models, from.unwrap_or(ReferenceTime::from_nanos(i64::MIN)), limits)
+        });
+        Self::empty(eras.collect(), limits.clone())
     }
 
-    fn with(eras: Vec<Era>) -> Self {
+    /// How far models are followed.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    fn empty(eras: Vec<Era>, limits: Limits) -> Self {
         let bytes = AtomicUsize::new(0);
-        Self { eras, resources: RwLock::default(), bytes, forgotten: AtomicI64::new(i64::MIN) }
+        Self { eras, limits, resources: RwLock::default(), bytes, forgotten: AtomicI64::new(i64::MIN) }
     }
 
     /// Whose clocks stamped the spans of a record that arrived at this time, by resource; and remembers how far they have
@@ -112,40 +121,69 @@ impl Published {
         Some(reached).filter(|reached| latest.nanos() > i64::MIN && *reached <= now.plus(AFTER_ARRIVAL_NS).nanos())
     }
 
-    /// These with `models` after them, from a time later than all that was sent, as the new ones put it. The caller sees to
-    /// it that nothing is looked up here meanwhile.
+    /// These with `models` after them, from a time later than all that was sent. The caller sees to it that nothing is looked
+    /// up here meanwhile.
     #[must_use]
-    pub fn followed_by(&self, models: Arc<Models>, limits: &Limits, now: ReferenceTime) -> Self {
-        let mut eras = self.eras(limits);
-        // Of more than two the older ones are over: what was sent under them is not sent again.
-        if eras.len() > 1 {
-            eras.drain(..eras.len() - 1);
-            eras[0].from = ReferenceTime::from_nanos(i64::MIN);
-        }
-        eras.push(Era::of(models, ReferenceTime::from_nanos(i64::MIN), limits));
-        let mut next = self.again(eras);
-        let known = next.resources.get_mut().unwrap_or_else(PoisonError::into_inner);
-        let known: Vec<Arc<Found>> = known.values().cloned().collect();
-        let forgotten = next.forgotten.load(Ordering::Relaxed);
-        let latest = known.iter().filter_map(|found| next.latest(found, now)).chain([forgotten]).max();
-        let after = latest.map_or(i64::MIN, |latest| latest.saturating_add(1));
+    pub fn followed_by(&self, models: Arc<Models>, now: ReferenceTime) -> Self {
+        let mut next = self.with(models, ReferenceTime::from_nanos(i64::MIN));
+        let after = self.reached(&next, now).saturating_add(1);
         let [.., last] = next.eras.as_mut_slice() else { return next };
         last.from = ReferenceTime::from_nanos(after);
         next
     }
 
+    /// How far clocks have got as these models or those that are in use put it: the latest start of any that has been sent.
+    pub fn reached_by(&self, models: Arc<Models>, now: ReferenceTime) -> ReferenceTime {
+        let next = self.with(models, ReferenceTime::from_nanos(i64::MIN));
+        ReferenceTime::from_nanos(self.reached(&next, now))
+    }
+
+    /// These with `models` after them from this time on; `None` where a clock has got there.
+    #[must_use]
+    pub fn followed_from(&self, from: ReferenceTime, models: Arc<Models>, now: ReferenceTime) -> Option<Self> {
+        // What came before anything was known stays as it was sent.
+        let unknown = || Self::of([Arc::new(Models::default())], &self.limits).eras;
+        let next = if self.eras.is_empty() {
+            self.again(unknown(), &self.limits).with(models, from)
+        } else {
+            self.with(models, from)
+        };
+        (self.reached(&next, now) < from.nanos()).then_some(next)
+    }
+
+    fn with(&self, models: Arc<Models>, from: ReferenceTime) -> Self {
+        let mut eras = self.eras(&self.limits);
+        // Of more than two the older ones are over: what was sent under them is not sent again.
+        if eras.len() > 1 {
+            eras.drain(..eras.len() - 1);
+            eras[0].from = ReferenceTime::from_nanos(i64::MIN);
+        }
+        eras.push(Era::of(models, from, &self.limits));
+        self.again(eras, &self.limits)
+    }
+
+    /// The latest start that was sent, as these models or the `next` put it, ns by the reference.
+    fn reached(&self, next: &Self, now: ReferenceTime) -> i64 {
+        let latest = |published: &Self| {
+            let resources = published.resources.read().unwrap_or_else(PoisonError::into_inner);
+            resources.values().filter_map(|found| published.latest(found, now)).max()
+        };
+        let forgotten = self.forgotten.load(Ordering::Relaxed);
+        [latest(self), latest(next), Some(forgotten)].into_iter().flatten().max().unwrap_or(i64::MIN)
+    }
+
     /// The same models, followed otherwise.
     #[must_use]
     pub fn limited(&self, limits: &Limits) -> Self {
-        self.again(self.eras(limits))
+        self.again(self.eras(limits), limits)
     }
 
     fn eras(&self, limits: &Limits) -> Vec<Era> {
         self.eras.iter().map(|era| Era::of(Arc::clone(&era.models), era.from, limits)).collect()
     }
 
-    fn again(&self, eras: Vec<Era>) -> Self {
-        let mut next = Self::with(eras);
+    fn again(&self, eras: Vec<Era>, limits: &Limits) -> Self {
+        let mut next = Self::empty(eras, limits.clone());
         let resources = self.resources.read().unwrap_or_else(PoisonError::into_inner);
         let found = |(fingerprint, found): (&u64, &Arc<Found>)| {
             let latest = found.latest.load(Ordering::Relaxed);

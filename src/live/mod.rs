@@ -6,9 +6,11 @@
 mod era;
 mod find;
 mod pass;
+mod ramp;
 #[cfg(test)]
 mod tests;
 
 pub use era::{Era, Limits};
 pub use find::{Found, Published};
 pub use pass::{Mode, OUTCOMES, Outcome, Passed, Tally, pass};
+pub use ramp::{RESETS, Resets, ramped};

@@ -16,7 +16,7 @@ use prometheus_client::registry::Registry;
 use super::answer::{Accepted, Refusal};
 use super::budget::Budget;
 use super::request::Signal;
-use crate::live::{OUTCOMES, Tally};
+use crate::live::{OUTCOMES, RESETS, Resets, Tally};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
@@ -74,6 +74,11 @@ struct ResultLabel {
     result: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct WhyLabel {
+    why: &'static str,
+}
+
 /// What became of a request that was to be recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Recorded {
@@ -104,6 +109,7 @@ pub struct Metrics {
     recordings: Family<ResultLabel, Counter>,
     windows: Family<ResultLabel, Counter>,
     waiting: Gauge,
+    resets: Family<WhyLabel, Counter>,
 }
 
 impl Metrics {
@@ -131,11 +137,14 @@ impl Metrics {
         registry.register("windows", "Windows of what was recorded, by what became of them", windows.clone());
         let waiting = Gauge::default();
         registry.register("windows_waiting", "Windows that have ended and have no tables yet", waiting.clone());
+        let resets = Family::<WhyLabel, Counter>::default();
+        RESETS.iter().for_each(|why| drop(resets.get_or_create(&WhyLabel { why })));
+        registry.register("model_resets", "Clocks whose correction changed at once, by why", resets.clone());
         let version = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("build", "Which program this is", version);
         let pairs = Arc::new(Recent::default());
         registry.register_collector(Box::new(Shown { budget, pairs: Arc::clone(&pairs) }));
-        Self { registry: Mutex::new(registry), requests, spans, pairs, reloads, recordings, windows, waiting }
+        Self { registry: Mutex::new(registry), requests, spans, pairs, reloads, recordings, windows, waiting, resets }
     }
 
     /// Has more told when metrics are asked for.
@@ -180,6 +189,13 @@ impl Metrics {
     pub fn window_done(&self, succeeded: bool) {
         let result = if succeeded { "ok" } else { "failed" };
         self.windows.get_or_create(&ResultLabel { result }).inc();
+    }
+
+    /// Models followed others.
+    pub fn models_reset(&self, resets: &Resets) {
+        for (why, count) in resets {
+            self.resets.get_or_create(&WhyLabel { why }).inc_by(*count);
+        }
     }
 
     /// How many windows wait, beside the one that is written.

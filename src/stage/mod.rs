@@ -19,6 +19,7 @@ mod compression;
 pub mod config;
 mod forward;
 mod framing;
+mod learner;
 mod log;
 mod metrics;
 mod receive;

@@ -112,6 +112,16 @@ impl Relay {
         *published = Arc::new(next(&published));
     }
 
+    /// The same, where that is still what comes after it; whether it was.
+    pub fn publish_if(&self, next: impl FnOnce(&Published) -> Option<Published>) -> bool {
+        let mut published = self.published.write().unwrap_or_else(PoisonError::into_inner);
+        match next(&published) {
+            Some(next) => *published = Arc::new(next),
+            None => return false,
+        }
+        true
+    }
+
     /// Passes one request on, and records it.
     ///
     /// # Errors

@@ -17,6 +17,7 @@ use super::budget::Budget;
 use super::clocks::{Shown, clocks};
 use super::config::{self, Address, Config};
 use super::forward::Forwarder;
+use super::learner::{Learner, Sets};
 use super::log::Recorder;
 use super::metrics::Metrics;
 use super::receive::{GrpcService, HttpService, Patience, accept};
@@ -50,19 +51,22 @@ async fn run(mut config: Config, read: Read<'_>) -> Result<Served> {
         (signal(SignalKind::hangup())?, signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let mut source = Source::of(config.processing.models.as_deref());
     let models = source.read()?;
-    let published = Published::of(models, &limits(&config));
+    let sets = config.processing.recording.as_ref().map(|recording| Sets::below(&recording.out));
+    // What was learnt goes on from what was given.
+    let learnt = sets.as_ref().map(Sets::last).transpose()?.unwrap_or_default();
+    let first = if learnt.is_empty() { models.into_iter().collect() } else { learnt };
+    let published = Published::of(first, &limits(&config));
     let budget = Budget::of(in_flight(&config));
     let metrics = Arc::new(Metrics::of(Arc::clone(&budget)));
-    let (recorder, windows) = match &config.processing.recording {
-        Some(recording) => {
-            let (told, ended) = std::sync::mpsc::channel();
-            let recorder = Recorder::open(recording, told)?;
-            (Some(recorder), Some(Windows::start(recording, ended, Arc::clone(&metrics))?))
-        }
-        None => (None, None),
-    };
+    let (told, ended) = std::sync::mpsc::channel();
+    let recorder = config.processing.recording.as_ref().map(|to| Recorder::open(to, told)).transpose()?;
     let settings = settings(&config, None)?;
     let relay = Arc::new(Relay::of(settings, published, recorder, (budget, Arc::clone(&metrics))));
+    let windows = config.processing.recording.as_ref().zip(sets).map(|(recording, sets)| {
+        let learner = Learner::of(sets, Arc::clone(&relay), Arc::clone(&metrics));
+        Windows::start(recording, ended, learner, Arc::clone(&metrics))
+    });
+    let windows = windows.transpose()?;
     metrics.with(Box::new(Shown(Arc::clone(&relay))));
 
     let (stop, stopped) = watch::channel(false);
@@ -239,6 +243,9 @@ fn tell(config: &Config, relay: &Relay) {
         return;
     }
     match (config.processing.mode, &config.processing.models) {
+        _ if config.processing.recording.is_some() => {
+            tracing::info!("clocks are learnt from what is recorded, window by window");
+        }
         (config::Mode::Observe, None) => tracing::info!(
             "nothing is corrected: run `unskew fix` over a dump of this traffic, then give its --out as `models` and set `mode: correct`"
         ),
@@ -290,7 +297,7 @@ fn again(config: &mut Config, read: Read<'_>, relay: &Relay, source: &mut Source
 fn publish(relay: &Relay, source: &mut Source, limits: &Limits) -> Result<()> {
     let models = source.read_changed()?;
     relay.publish(|published| match models {
-        Some(models) => published.followed_by(models, limits, now()),
+        Some(models) => published.limited(limits).followed_by(models, now()),
         None => published.limited(limits),
     });
     Ok(())

@@ -1,9 +1,10 @@
 //! Each window of the record → tables, by `unskew fix` in a process of its own.
 //!
 //! A segment that has ended waits here, the newest first. `fix` writes a folder below `work`, which is synced and renamed to
-//! `DIR/windows/window=NAME` when it is whole; then the segment's dumps go. So a request is in the tables of exactly one window,
+//! `DIR/windows/window=NAME` when it is whole; then the segment's dumps go, and its models are learnt. So a request is in the tables of exactly one window,
 //! whenever either process ends. What fails twice is put aside in `DIR/failed`.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,12 +13,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, bail};
 
 use super::config::Recording;
-use super::log::Folders;
+use super::learner::Learner;
+use super::log::{self, Folders};
 use super::metrics::Metrics;
 
 /// The thread that has `fix` run over what was recorded.
@@ -44,15 +46,20 @@ impl Windows {
     ///
     /// # Errors
     /// Where a folder cannot be made, or no thread begins.
-    pub fn start(recording: &Recording, ended: Receiver<String>, metrics: Arc<Metrics>) -> Result<Self> {
+    pub fn start(
+        recording: &Recording,
+        ended: Receiver<String>,
+        learner: Learner,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self> {
         let out = &recording.out;
         fs::create_dir_all(out.join("work")).with_context(|| format!("cannot write in {}", out.display()))?;
         let stop = Arc::new(Stop { began: Instant::now(), at_ms: AtomicU64::new(u64::MAX) });
         let worker = Worker {
             folders: Folders::below(out)?,
-            out: out.clone(),
-            reference: recording.reference.clone(),
+            recording: recording.clone(),
             program: std::env::current_exe()?,
+            learner,
             metrics,
             stop: Arc::clone(&stop),
             waiting: Vec::new(),
@@ -71,9 +78,9 @@ impl Windows {
 
 struct Worker {
     folders: Folders,
-    out: PathBuf,
-    reference: Option<String>,
+    recording: Recording,
     program: PathBuf,
+    learner: Learner,
     metrics: Arc<Metrics>,
     stop: Arc<Stop>,
     waiting: Vec<String>,
@@ -107,11 +114,14 @@ impl Worker {
     fn settle(&mut self, name: String) {
         for last in [false, true] {
             // A clock that is not in this window cannot be its reference.
-            let reference = self.reference.as_deref().filter(|_| !last);
+            let reference = self.recording.reference.as_deref().filter(|_| !last);
             match self.window(&name, reference) {
                 Ok(true) => {
                     self.metrics.window_done(true);
                     tracing::info!(window = name, waiting = self.waiting.len(), "a window is written");
+                    if let Err(error) = self.prune(SystemTime::now()) {
+                        tracing::error!("old windows cannot be removed: {error}");
+                    }
                     return;
                 }
                 // Stopped: the next start does it.
@@ -120,10 +130,10 @@ impl Worker {
                     tracing::error!(
                         window = name,
                         "{error:#}; its requests are put aside in {}/failed",
-                        self.out.display()
+                        self.recording.out.display()
                     );
                     self.metrics.window_done(false);
-                    if let Err(error) = self.folders.put_aside(&name, &self.out.join("failed")) {
+                    if let Err(error) = self.folders.put_aside(&name, &self.recording.out.join("failed")) {
                         tracing::error!(window = name, "{error}");
                     }
                 }
@@ -134,7 +144,10 @@ impl Worker {
 
     /// Writes a window's tables and removes its dumps; whether it is done, and was not stopped.
     fn window(&self, name: &str, reference: Option<&str>) -> Result<bool> {
-        let (work, done) = (self.out.join("work").join(name), self.out.join("windows").join(format!("window={name}")));
+        let (work, done) = (
+            self.recording.out.join("work").join(name),
+            self.recording.out.join("windows").join(format!("window={name}")),
+        );
         // An earlier run may have ended between the two.
         if !done.exists() {
             let dumps = self.folders.dumps_of(name);
@@ -149,15 +162,44 @@ impl Worker {
             }
             sync(&work)?;
             fs::rename(&work, &done)?;
-            sync_folder(&self.out.join("windows"))?;
+            sync_folder(&self.recording.out.join("windows"))?;
         }
         self.folders.remove(name)?;
+        if let Err(error) = self.learner.learn(name, &done) {
+            tracing::error!(window = name, "{error:#}; nothing is learnt from it");
+        }
         Ok(true)
     }
 
+    /// Removes the tables of windows that are too old, and of the oldest ones while there are too many: never the newest.
+    fn prune(&self, now: SystemTime) -> io::Result<()> {
+        let mut windows = Vec::new();
+        for entry in fs::read_dir(self.recording.out.join("windows"))? {
+            let entry = entry?;
+            let name = entry.file_name();
+            if let Some(name) = name.to_str().and_then(|name| name.strip_prefix("window=")) {
+                let age = now.duration_since(entry.metadata()?.modified()?).unwrap_or_default();
+                windows.push((log::number(name), age, length(&entry.path())?, entry.path()));
+            }
+        }
+        windows.sort();
+        windows.pop();
+        let mut total = self.folders.length()? + windows.iter().map(|(_, _, length, _)| length).sum::<u64>();
+        for (_, age, length, path) in windows {
+            if age > self.recording.keep || total > self.recording.keep_bytes {
+                fs::remove_dir_all(&path)?;
+                tracing::info!(window = %path.display(), "removed: older than what is kept");
+                total -= length;
+            }
+        }
+        Ok(())
+    }
+
     fn fix(&self, work: &Path, dumps: &[PathBuf], reference: Option<&str>) -> Result<bool> {
+        let known = self.learner.known()?;
         let run = |mut command: Command| {
             command.args(["fix", "--while-stdin", "--out"]).arg(work).args(dumps);
+            command.args(known.iter().flat_map(|known| [OsStr::new("--after"), known.as_os_str()]));
             command.args(reference.map(|reference| ["--reference", reference]).into_iter().flatten());
             // It ends with us: then its standard input does.
             command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()
@@ -191,6 +233,16 @@ impl Worker {
             std::thread::sleep(LOOK);
         }
     }
+}
+
+/// Bytes of all files below a folder.
+fn length(folder: &Path) -> io::Result<u64> {
+    let mut sum = 0;
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        sum += if entry.file_type()?.is_dir() { length(&entry.path())? } else { entry.metadata()?.len() };
+    }
+    Ok(sum)
 }
 
 /// Syncs a folder with all that is below it.

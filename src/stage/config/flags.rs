@@ -41,8 +41,11 @@ pub struct Flags {
     /// Spans after which the next window begins earlier [key: processors.unskew.window_spans; 1000000 unless given]
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
     pub window_spans: Option<u64>,
-    /// What requests that have no tables yet may take on disk; beyond it they are no longer recorded, or without a next hop
-    /// refused
+    /// How long a window's tables stay [key: processors.unskew.keep; 168h unless given]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub keep: Option<Duration>,
+    /// What tables and requests that have none yet may take on disk: beyond it the oldest tables go, and where there are only
+    /// requests, nothing more is recorded, or without a next hop taken
     /// [key: processors.unskew.keep_gib; 20 unless given]
     #[arg(long, value_name = "GIB", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     pub keep_gib: Option<u64>,

@@ -213,8 +213,9 @@ fn check(config: &Config, found: &Found) {
             found.wrong("exporters", format!("{target} is our own listener: requests would go round for ever"));
         }
     }
-    if config.processing.mode != Mode::Observe && config.processing.models.is_none() {
-        let text = "nothing to correct by: give the output folder of `unskew fix`, or stay with `mode: observe`";
+    let knows = config.processing.models.is_some() || config.processing.recording.is_some();
+    if config.processing.mode != Mode::Observe && !knows {
+        let text = "nothing to correct by: give the output folder of `unskew fix`, or `out` to learn from what passes, or stay with `mode: observe`";
         found.wrong("processors.unskew.models", text);
     }
     if config.processing.mode != Mode::Observe && config.next_hop.is_none() {

@@ -64,7 +64,9 @@ pub struct Recording {
     pub window: Duration,
     /// Spans after which the next begins earlier; default 1,000,000.
     pub window_spans: u64,
-    /// What the record may take, in bytes; default 20 GiB.
+    /// How long a window's tables stay; default 7 days.
+    pub keep: Duration,
+    /// What tables and requests that have none yet may take together, in bytes; default 20 GiB.
     pub keep_bytes: u64,
     /// The clock that all others are measured against, for `fix`; the median of the machines unless given.
     pub reference: Option<String>,
@@ -76,6 +78,7 @@ impl Recording {
         let window = flags.window.or(section.duration("window"));
         let window_spans = flags.window_spans.or(section.count("window_spans", 100_000_000));
         let reference = flags.reference.clone().or(section.text("reference"));
+        let keep = flags.keep.or(section.duration("keep"));
         let keep_gib = flags.keep_gib.or(section.count("keep_gib", 1_000_000));
         if window.is_some_and(|window| window < Duration::from_secs(1)) {
             section.wrong("window", "is shorter than a second");
@@ -85,11 +88,17 @@ impl Recording {
                 out,
                 window: window.unwrap_or(Duration::from_mins(10)),
                 window_spans: window_spans.unwrap_or(1_000_000),
+                keep: keep.unwrap_or(Duration::from_hours(7 * 24)),
                 keep_bytes: keep_gib.unwrap_or(20) << 30,
                 reference,
             }),
             None => {
-                if window.is_some() || window_spans.is_some() || keep_gib.is_some() || reference.is_some() {
+                if window.is_some()
+                    || window_spans.is_some()
+                    || keep.is_some()
+                    || keep_gib.is_some()
+                    || reference.is_some()
+                {
                     let text = "lacks: a window, a reference and what is kept are of what is recorded below it";
                     section.wrong("out", text);
                 }

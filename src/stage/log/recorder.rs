@@ -302,13 +302,15 @@ fn left_until(ends: SystemTime) -> Duration {
     ends.duration_since(SystemTime::now()).unwrap_or(Duration::ZERO)
 }
 
-/// A segment's name, after the window that a time lies in, and when that ends.
+/// A segment's name, after the window that a time lies in, and when that ends. Where less than half of it is left, what
+/// comes belongs to the next as well: too little would be learnt from so few calls.
 fn named(now: SystemTime, window: Duration, number: u64) -> (String, SystemTime) {
     let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let into = Duration::from_nanos((since.as_nanos() % window.as_nanos().max(1)) as u64);
     let start = since - into;
+    let length = if into > window / 2 { 2 * window } else { window };
     let at = chrono::DateTime::from_timestamp(start.as_secs() as i64, 0).unwrap_or_default();
-    (format!("{}-{number}", at.format("%Y-%m-%dT%H-%M-%SZ")), SystemTime::UNIX_EPOCH + start + window)
+    (format!("{}-{number}", at.format("%Y-%m-%dT%H-%M-%SZ")), SystemTime::UNIX_EPOCH + start + length)
 }
 
 #[cfg(test)]
@@ -319,7 +321,14 @@ mod tests {
 
     fn recording(out: &std::path::Path) -> Recording {
         let (window, window_spans, keep_bytes) = (Duration::from_mins(10), 1_000, 1 << 20);
-        Recording { out: out.to_owned(), window, window_spans, keep_bytes, reference: None }
+        Recording {
+            out: out.to_owned(),
+            window,
+            window_spans,
+            keep: Duration::from_hours(1),
+            keep_bytes,
+            reference: None,
+        }
     }
 
     fn opened(out: &std::path::Path) -> Result<Recorder> {
@@ -393,9 +402,12 @@ mod tests {
 
     #[test]
     fn a_segment_is_named_after_its_window() {
-        let at = SystemTime::UNIX_EPOCH + Duration::from_secs(1_764_061_510);
-        let (name, ends) = named(at, Duration::from_mins(10), 7);
-        assert_eq!(name, "2025-11-25T09-00-00Z-7");
-        assert_eq!(ends.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs(), 1_764_061_800);
+        let nine = 1_764_061_200;
+        for (after, until) in [(0, 600), (300, 600), (310, 1_200)] {
+            let at = SystemTime::UNIX_EPOCH + Duration::from_secs(nine + after);
+            let (name, ends) = named(at, Duration::from_mins(10), 7);
+            assert_eq!(name, "2025-11-25T09-00-00Z-7");
+            assert_eq!(ends.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs(), nine + until, "{after}");
+        }
     }
 }

@@ -110,7 +110,7 @@ impl Folders {
     }
 
     /// Bytes of all files.
-    pub(super) fn length(&self) -> io::Result<u64> {
+    pub fn length(&self) -> io::Result<u64> {
         let mut length = 0;
         for folder in [&self.dumps, &self.index] {
             for entry in fs::read_dir(folder)? {
@@ -122,7 +122,7 @@ impl Folders {
 }
 
 /// The number at the end of a segment's name: they count up, whatever the clock says.
-pub(super) fn number(name: &str) -> u64 {
+pub fn number(name: &str) -> u64 {
     name.rsplit_once('-').and_then(|(_, number)| number.parse().ok()).unwrap_or(0)
 }
 

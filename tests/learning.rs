@@ -1,0 +1,187 @@
+//! The stage corrects by what it learnt itself: traces of a laboratory, sent in the order of time, four times as fast.
+//!
+//! `UNSKEW_DATA=FOLDER cargo test --release --test learning -- --nocapture`; what is missing there is a failure.
+
+mod common;
+#[path = "stage/harness/mod.rs"]
+mod harness;
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::time::{Duration, Instant, SystemTime};
+
+use flate2::read::GzDecoder;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
+use prost::Message;
+
+use common::{batches, data, ints, texts};
+use harness::client::Grpc;
+use harness::config::quoted;
+use harness::wire::{Packing, frame};
+use harness::{Config, Hop, Sink, Stage, TRACES, Verdict, Via, spans};
+
+/// So many times as fast as it was recorded.
+const SPEED: i64 = 4;
+
+/// So much of the recorded time goes into one request, ns.
+const SLICE_NS: i64 = 200_000_000;
+
+const WINDOW: Duration = Duration::from_secs(5);
+
+/// What is true of a span.
+struct Truth {
+    host: String,
+    start: i64,
+    end: i64,
+}
+
+fn truth(scenario: &str) -> HashMap<Vec<u8>, Truth> {
+    let mut truth = HashMap::new();
+    for batch in batches(&data(&format!("lab/{scenario}/truth_spans.parquet"))) {
+        let (ids, hosts) = (texts(&batch, "span_id"), texts(&batch, "host"));
+        let (starts, ends) = (ints(&batch, "true_start_ns"), ints(&batch, "true_end_ns"));
+        for (row, id) in ids.iter().enumerate() {
+            let bytes = (0..id.len() / 2).map(|at| u8::from_str_radix(&id[2 * at..2 * at + 2], 16).unwrap()).collect();
+            truth.insert(bytes, Truth { host: hosts[row].clone(), start: starts[row], end: ends[row] });
+        }
+    }
+    truth
+}
+
+/// Requests in the order in which their spans ended, each with when that was, ns.
+fn replayed(scenario: &str, truth: &HashMap<Vec<u8>, Truth>) -> Vec<(i64, ExportTraceServiceRequest)> {
+    let file = std::fs::File::open(data(&format!("lab/{scenario}/traces.binpb.gz"))).unwrap();
+    let mut bytes = Vec::new();
+    std::io::Read::read_to_end(&mut GzDecoder::new(file), &mut bytes).unwrap();
+    let mut slices: BTreeMap<i64, Vec<ResourceSpans>> = BTreeMap::new();
+    for record in common::records(&bytes) {
+        for of_resource in ExportTraceServiceRequest::decode(&record[..]).unwrap().resource_spans {
+            let mut parts: BTreeMap<i64, ResourceSpans> = BTreeMap::new();
+            for of_scope in of_resource.scope_spans {
+                let mut by_slice: BTreeMap<i64, Vec<Span>> = BTreeMap::new();
+                for span in of_scope.spans {
+                    by_slice.entry(truth[&span.span_id].end.div_euclid(SLICE_NS)).or_default().push(span);
+                }
+                for (slice, spans) in by_slice {
+                    let part = parts.entry(slice).or_insert_with(|| ResourceSpans {
+                        resource: of_resource.resource.clone(),
+                        scope_spans: Vec::new(),
+                        schema_url: of_resource.schema_url.clone(),
+                    });
+                    let (scope, schema_url) = (of_scope.scope.clone(), of_scope.schema_url.clone());
+                    part.scope_spans.push(ScopeSpans { scope, spans, schema_url });
+                }
+            }
+            parts.into_iter().for_each(|(slice, part)| slices.entry(slice).or_default().push(part));
+        }
+    }
+    slices
+        .into_iter()
+        .map(|(slice, resource_spans)| (slice * SLICE_NS, ExportTraceServiceRequest { resource_spans }))
+        .collect()
+}
+
+/// What came of a replay.
+struct Replay {
+    /// Per span that left: its window, counted from the first, and how far its start is from the truth, ns.
+    errors: Vec<(u64, String, i64)>,
+    /// Spans that were sent, and spans of the tables of all windows.
+    sent: usize,
+    in_tables: Vec<String>,
+    out: tempfile::TempDir,
+    resets: f64,
+}
+
+fn window_of(at: SystemTime) -> u64 {
+    at.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs() / WINDOW.as_secs()
+}
+
+async fn replay(scenario: &str, keys: &str) -> Replay {
+    let truth = truth(scenario);
+    let requests = replayed(scenario, &truth);
+    let out = tempfile::tempdir().unwrap();
+    let sink = Sink::start().await;
+    let keys = format!("out: {}, window: {}s, drain_timeout: 60s{keys}", quoted(out.path()), WINDOW.as_secs());
+    let mut stage = Stage::start(Config::to(&sink, Hop::Grpc).unskew(&keys).unskew("mode: correct")).await;
+    let mut sender = Grpc::to(stage.grpc).await.unwrap();
+    let (began, first) = (Instant::now(), requests[0].0);
+    let first_window = window_of(SystemTime::now());
+    let (mut errors, mut sent) = (Vec::new(), 0);
+    for (at, request) in &requests {
+        let due = Duration::from_nanos(((at - first) / SPEED) as u64);
+        tokio::time::sleep(due.saturating_sub(began.elapsed())).await;
+        let window = window_of(SystemTime::now()) - first_window;
+        sent += spans::of(request).len();
+        let reply = sender.call(TRACES, &[], frame(&request.encode_to_vec(), Packing::Plain)).await.unwrap();
+        assert_eq!(reply.verdict(Via::Grpc), Verdict::Accepted, "{reply:?}");
+        for span in sink.take().iter().flat_map(|received| received.spans()) {
+            let Truth { host, start, .. } = &truth[&span.span_id];
+            errors.push((window, host.clone(), span.start_time_unix_nano as i64 - start));
+        }
+    }
+    let resets = stage.metric("unskew_model_resets_total", "").await;
+    stage.signal("TERM");
+    assert_eq!(stage.ended(Duration::from_secs(90)).await.code(), Some(0), "{}", stage.log());
+    println!("{}", stage.log());
+    let in_tables = ids_in(out.path());
+    Replay { errors, sent, in_tables, out, resets }
+}
+
+fn ids_in(out: &Path) -> Vec<String> {
+    let mut ids = Vec::new();
+    for window in std::fs::read_dir(out.join("windows")).unwrap() {
+        for table in std::fs::read_dir(window.unwrap().path().join("traces")).unwrap() {
+            batches(&table.unwrap().path()).iter().for_each(|batch| ids.extend(texts(batch, "span_id")));
+        }
+    }
+    ids
+}
+
+impl Replay {
+    /// Nothing is lost on either way, and nothing is there twice.
+    fn check_whole(&self) {
+        assert_eq!(self.errors.len(), self.sent, "spans in, spans out");
+        assert_eq!(self.in_tables.len(), self.sent, "spans in, spans in tables");
+        let distinct: std::collections::HashSet<&String> = self.in_tables.iter().collect();
+        assert_eq!(distinct.len(), self.sent, "a span in two tables");
+    }
+
+    /// By window, how far half and 95 of 100 spans are off at most, ms.
+    fn by_window(&self) -> BTreeMap<u64, (usize, f64, f64)> {
+        let mut windows: BTreeMap<u64, Vec<i64>> = BTreeMap::new();
+        for (window, _, error) in &self.errors {
+            windows.entry(*window).or_default().push(error.abs());
+        }
+        let quantiles = |mut errors: Vec<i64>| {
+            errors.sort_unstable();
+            let at = |share: f64| errors[((errors.len() - 1) as f64 * share) as usize] as f64 / 1e6;
+            (errors.len(), at(0.5), at(0.95))
+        };
+        windows.into_iter().map(|(window, errors)| (window, quantiles(errors))).collect()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn constant_offsets_are_learnt_in_two_windows() {
+    let replay = replay("s1", ", reference: lg-1").await;
+    let windows = replay.by_window();
+    for (window, (spans, p50, p95)) in &windows {
+        println!("s1: window {window}: {spans} spans, |error| p50 {p50:.3} ms, p95 {p95:.3} ms");
+    }
+    let mut late: Vec<i64> = replay.errors.iter().filter(|error| error.0 >= 2).map(|error| error.2.abs()).collect();
+    late.sort_unstable();
+    let p95 = late[late.len() * 95 / 100] as f64 / 1e6;
+    println!("s1: from the third window on p95 {p95:.3} ms; {} resets", replay.resets);
+    assert!(p95 <= 3.0, "{p95}");
+    replay.check_whole();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_perfect_clocks_none_is_moved() {
+    let replay = replay("s4", "").await;
+    replay.check_whole();
+    let moved: Vec<_> = std::fs::read_dir(replay.out.path().join("windows")).unwrap().collect();
+    assert!(moved.len() > 3);
+    assert_eq!(replay.resets, 0.0, "a correction of a perfect clock");
+}
