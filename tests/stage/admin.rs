@@ -2,6 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
+
 use crate::harness::{Answer, Config, Hop, Sink, Stage, Verdict, Via, spans};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -116,8 +119,8 @@ async fn clocks_are_served_to_other_programs() {
     std::fs::write(&file, &bytes).unwrap();
     let sink = Sink::start().await;
     let stage = Stage::start(Config::to(&sink, Hop::Grpc).correcting_by(&file)).await;
-    let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{}", stage.admin)).unwrap();
-    let mut client = ClockServiceClient::new(endpoint.connect().await.unwrap());
+    let connections = Client::builder(TokioExecutor::new()).http2_only(true).build_http();
+    let mut client = ClockServiceClient::with_origin(connections, format!("http://{}", stage.admin).parse().unwrap());
     let clocks = client.get_clocks(GetClocksRequest {}).await.unwrap().into_inner().models.unwrap();
     assert_eq!(prost::Message::encode_to_vec(&clocks), bytes);
 
