@@ -82,6 +82,7 @@ impl Bench {
             annotate,
             reference: Some("gateway-1".into()),
             after: None,
+            context: Vec::new(),
             clock_keys: Vec::new(),
             max_correction_ns: None,
             dry_run: false,

@@ -73,6 +73,10 @@ struct FixArgs {
     /// names, and all are measured from where it measured them; a --reference that has no spans is then passed over
     #[arg(long, value_name = "DIR|FILE")]
     after: Option<PathBuf>,
+    /// Read this too, for what its calls tell of clocks and for parents of spans, but write nothing of it: what was sent just
+    /// before and after; may be given several times
+    #[arg(long, value_name = "INPUT")]
+    context: Vec<String>,
     /// Attributes that say which clock a span was stamped by, tried in order; templates like {a}/{b} join several
     #[arg(long, value_name = "KEYS", value_delimiter = ',')]
     clock_key: Vec<String>,
@@ -228,6 +232,7 @@ fn fix(args: FixArgs) -> Result<ExitCode> {
         annotate: args.annotate,
         reference: args.reference,
         after: args.after,
+        context: args.context,
         clock_keys: args.clock_key,
         max_correction_ns: args.max_correction,
         dry_run: args.dry_run,

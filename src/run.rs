@@ -37,14 +37,17 @@ pub struct Usage(pub String);
 /// # Errors
 /// [`Usage`] where the request cannot be meant; otherwise where the output cannot be written.
 pub fn fix(settings: &Fix, stdin: &mut dyn std::io::Read, mut progress: impl FnMut(u64)) -> Result<Outcome> {
-    let found = io::resolve(&settings.inputs, stdin).map_err(|error| Usage(error.to_string()))?;
-    refuse(settings, &found.inputs)?;
+    let own = io::resolve(&settings.inputs, stdin).map_err(|error| Usage(error.to_string()))?;
+    refuse(settings, &own.inputs)?;
+    let context = io::resolve(&settings.context, &mut std::io::empty()).map_err(|error| Usage(error.to_string()))?;
+    let (inputs, found) = (own.inputs.len(), own.followed_by(context));
     let Reading { dump, files } = fix::read(&found.inputs, settings.max_record, &mut progress);
-    if !files.iter().any(FileRead::is_read) {
+    if !files[..inputs].iter().any(FileRead::is_read) {
         nothing_read(&found, &files)?;
     }
     let earlier = settings.after.as_deref().map(models).transpose()?.map(|(_, earlier)| earlier);
-    let (identity, shared, (spans, pairing)) = told_apart(&dump, &settings.clock_keys, earlier.as_ref());
+    let (identity, shared, (spans, pairing)) =
+        told_apart((&dump, spans_of(&files[..inputs])), &settings.clock_keys, earlier.as_ref());
     let reference = reference(settings, &identity)?;
 
     let evidence = evidence(&identity, &pairing);
@@ -60,7 +63,8 @@ pub fn fix(settings: &Fix, stdin: &mut dyn std::io::Read, mut progress: impl FnM
     let stage = io::Stage::begin(&settings.out, settings.force).map_err(usage)?;
     let known = Known { dump, identity, shared, spans, pairing, estimate, placed };
     let metadata = Metadata { reference: known.name(reference), settings: settings.json() };
-    let unwritten = known.write_traces(&found.inputs, &files, settings, &metadata, (stage.path(), progress))?;
+    let unwritten =
+        known.write_traces(&found.inputs[..inputs], &files, settings, &metadata, (stage.path(), progress))?;
     let problems = problems(&found, &files, unwritten);
     let outcome = known.write_report(settings, stage.path(), &metadata, problems)?;
     stage.commit()?;
@@ -156,7 +160,7 @@ fn standing(identity: &Identity, spans: &[Paired], earlier: Option<&Models>) -> 
             standing[clock as usize].before = is_known.then(|| Course::onward(model));
         }
     }
-    let counted = spans.iter().filter(|span| span.standing != pair::Standing::Duplicate);
+    let counted = spans.iter().filter(|span| span.is_told());
     counted.for_each(|span| standing[span.clock.0 as usize].spans += 1);
     standing
 }
@@ -209,7 +213,7 @@ fn distance(left: &str, right: &str) -> usize {
 
 /// Whose clock stamped what, also where only times tell that one key hides several clocks.
 fn told_apart(
-    dump: &Dump,
+    (dump, own): (&Dump, usize),
     keys: &[String],
     earlier: Option<&Models>,
 ) -> (Identity, Vec<Shared>, (Vec<Paired>, Pairing)) {
@@ -219,7 +223,7 @@ fn told_apart(
     });
     let before = before.unwrap_or_default();
     let identity = identity::identify(&dump.resources, keys, &before);
-    let (spans, pairing) = paired(dump, &identity);
+    let (spans, pairing) = paired((dump, own), &identity);
     let calls: Vec<Call> = pair::between_processes(&spans, &pairing)
         .map(|(client, server, exchange)| Call { client, server, exchange })
         .collect();
@@ -228,11 +232,18 @@ fn told_apart(
         return (identity, shared, (spans, pairing));
     }
     let identity = identity::treat(&dump.resources, &identity, keys, &shared, &before);
-    let paired = paired(dump, &identity);
+    let paired = paired((dump, own), &identity);
     (identity, shared, paired)
 }
 
-fn paired(dump: &Dump, identity: &Identity) -> (Vec<Paired>, Pairing) {
+/// How many spans were read from files.
+fn spans_of(files: &[FileRead]) -> usize {
+    let records = files.iter().flat_map(|file| file.records.iter().flatten());
+    records.map(|ordinals| ordinals.end).max().unwrap_or(0)
+}
+
+/// Spans behind the first `own` are context.
+fn paired((dump, own): (&Dump, usize), identity: &Identity) -> (Vec<Paired>, Pairing) {
     let paired = |span: &DumpSpan| Paired {
         head: span.head,
         clock: identity.of_resource[span.resource as usize],
@@ -242,6 +253,8 @@ fn paired(dump: &Dump, identity: &Identity) -> (Vec<Paired>, Pairing) {
     };
     let mut spans: Vec<Paired> = dump.spans.iter().map(paired).collect();
     let pairing = pair::pair(&mut spans, &dump.links, &dump.attribute("service.name"));
+    let context = spans.iter_mut().skip(own).filter(|span| span.is_told());
+    context.for_each(|span| span.standing = pair::Standing::Context);
     (spans, pairing)
 }
 
@@ -346,7 +359,7 @@ impl Known {
         let mut finer = vec![false; models.len()];
         let mut by_trace = vec![ByTrace::default(); models.len()];
         for ((span, corrected), read) in self.spans.iter().zip(corrected).zip(&self.dump.spans) {
-            if span.standing != pair::Standing::Duplicate {
+            if span.is_told() {
                 let counts = &mut spans[span.clock.0 as usize];
                 counts.0 += 1;
                 counts.1 += i64::from(!read.marked && corrected.offset_ns != -corrected.nudge_ns);
@@ -398,6 +411,12 @@ impl Known {
         let clocks = self.identity.clocks.iter().cloned().zip(map.models.iter().cloned()).collect();
         let (reference, finder) = (self.name(map.reference), self.identity.finder.clone());
         Models { reference, clocks, finder, learned: None }
+    }
+
+    /// Spans that an earlier run moved.
+    fn marked_before(&self) -> u64 {
+        let is_own = |span: &Paired| span.standing != pair::Standing::Context;
+        self.dump.spans.iter().zip(&self.spans).filter(|(read, span)| read.marked && is_own(span)).count() as u64
     }
 
     /// The clock that all others of the largest group are measured from.
@@ -472,10 +491,10 @@ impl Known {
         let furthest_by_trace = placed.max_by_key(|by_trace| by_trace.furthest_ns.abs());
         let mut sizes: BTreeMap<u32, u32> = BTreeMap::new();
         models.iter().for_each(|model| *sizes.entry(model.group).or_default() += 1);
+        let told = self.spans.iter().filter(|span| span.is_told()).count();
         let copies = self.spans.iter().filter(|span| span.standing == pair::Standing::Duplicate).count();
         let now = || {
-            let is_now =
-                |(span, read): &(&Paired, &DumpSpan)| span.standing != pair::Standing::Duplicate && !read.marked;
+            let is_now = |(span, read): &(&Paired, &DumpSpan)| span.is_told() && !read.marked;
             let spans = self.spans.iter().zip(&self.dump.spans).zip(&self.placed.corrected);
             spans.filter(move |(span, _)| is_now(span)).map(|(_, corrected)| corrected)
         };
@@ -484,11 +503,11 @@ impl Known {
             schema_version: report::SCHEMA_VERSION.to_owned(),
             reference: metadata.reference.clone(),
             dry_run: settings.dry_run,
-            spans: (self.spans.len() - copies) as u64,
+            spans: told as u64,
             moved: rows.iter().map(|row| row.moved as u64).sum(),
             nudged: settings.enforce_causality.then(|| nudges().count() as u64),
             largest_nudge_ns: nudges().max(),
-            marked_before: self.dump.spans.iter().filter(|span| span.marked).count() as u64,
+            marked_before: self.marked_before(),
             duplicates: copies as u64,
             furthest_by_trace_ns: furthest_by_trace.map(|it| it.furthest_ns),
             clocks: rows.len() as u64,

@@ -34,6 +34,8 @@ pub struct Fix {
     pub reference: Option<String>,
     /// Models of an earlier run to go on from.
     pub after: Option<PathBuf>,
+    /// Read for evidence, and parents of spans, but not written: what was sent just before and after.
+    pub context: Vec<String>,
     pub clock_keys: Vec<String>,
     pub max_correction_ns: Option<i64>,
     pub dry_run: bool,

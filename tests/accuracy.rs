@@ -154,6 +154,7 @@ fn measure(name: &str, seed: u64) -> Score {
         annotate: Annotate::None,
         reference: Some(simulated.summary.reference),
         after: None,
+        context: Vec::new(),
         clock_keys: Vec::new(),
         max_correction_ns: None,
         dry_run: false,

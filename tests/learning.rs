@@ -12,6 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use flate2::read::GzDecoder;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
 use prost::Message;
 
@@ -84,13 +85,23 @@ fn replayed(scenario: &str, truth: &HashMap<Vec<u8>, Truth>) -> Vec<(i64, Export
 
 /// What came of a replay.
 struct Replay {
-    /// Per span that left: its window, counted from the first, and how far its start is from the truth, ns.
-    errors: Vec<(u64, String, i64)>,
+    left: Vec<Left>,
     /// Spans that were sent, and spans of the tables of all windows.
     sent: usize,
     in_tables: Vec<String>,
     out: tempfile::TempDir,
     resets: f64,
+}
+
+/// A span that left.
+struct Left {
+    /// Counted from the first.
+    window: u64,
+    host: String,
+    /// How far its start is from the truth, ns.
+    error: i64,
+    /// The half-width of the interval that it is marked with, ns; `None` where it was not moved.
+    within: Option<i64>,
 }
 
 fn window_of(at: SystemTime) -> u64 {
@@ -102,12 +113,13 @@ async fn replay(scenario: &str, keys: &str) -> Replay {
     let requests = replayed(scenario, &truth);
     let out = tempfile::tempdir().unwrap();
     let sink = Sink::start().await;
-    let keys = format!("out: {}, window: {}s, drain_timeout: 60s{keys}", quoted(out.path()), WINDOW.as_secs());
+    let keys =
+        format!("out: {}, window: {}s, grace: 1s, drain_timeout: 60s{keys}", quoted(out.path()), WINDOW.as_secs());
     let mut stage = Stage::start(Config::to(&sink, Hop::Grpc).unskew(&keys).unskew("mode: correct")).await;
     let mut sender = Grpc::to(stage.grpc).await.unwrap();
     let (began, first) = (Instant::now(), requests[0].0);
     let first_window = window_of(SystemTime::now());
-    let (mut errors, mut sent) = (Vec::new(), 0);
+    let (mut left, mut sent) = (Vec::new(), 0);
     for (at, request) in &requests {
         let due = Duration::from_nanos(((at - first) / SPEED) as u64);
         tokio::time::sleep(due.saturating_sub(began.elapsed())).await;
@@ -117,15 +129,20 @@ async fn replay(scenario: &str, keys: &str) -> Replay {
         assert_eq!(reply.verdict(Via::Grpc), Verdict::Accepted, "{reply:?}");
         for span in sink.take().iter().flat_map(|received| received.spans()) {
             let Truth { host, start, .. } = &truth[&span.span_id];
-            errors.push((window, host.clone(), span.start_time_unix_nano as i64 - start));
+            let marked = span.attributes.iter().find(|attribute| attribute.key == "unskew.uncertainty_ns");
+            let within = marked.and_then(|mark| match mark.value.as_ref()?.value.as_ref()? {
+                Value::IntValue(nanos) => Some(*nanos),
+                _ => None,
+            });
+            let error = span.start_time_unix_nano as i64 - start;
+            left.push(Left { window, host: host.clone(), error, within });
         }
     }
     let resets = stage.metric("unskew_model_resets_total", "").await;
     stage.signal("TERM");
     assert_eq!(stage.ended(Duration::from_secs(90)).await.code(), Some(0), "{}", stage.log());
-    println!("{}", stage.log());
     let in_tables = ids_in(out.path());
-    Replay { errors, sent, in_tables, out, resets }
+    Replay { left, sent, in_tables, out, resets }
 }
 
 fn ids_in(out: &Path) -> Vec<String> {
@@ -141,7 +158,7 @@ fn ids_in(out: &Path) -> Vec<String> {
 impl Replay {
     /// Nothing is lost on either way, and nothing is there twice.
     fn check_whole(&self) {
-        assert_eq!(self.errors.len(), self.sent, "spans in, spans out");
+        assert_eq!(self.left.len(), self.sent, "spans in, spans out");
         assert_eq!(self.in_tables.len(), self.sent, "spans in, spans in tables");
         let distinct: std::collections::HashSet<&String> = self.in_tables.iter().collect();
         assert_eq!(distinct.len(), self.sent, "a span in two tables");
@@ -150,7 +167,7 @@ impl Replay {
     /// By window, how far half and 95 of 100 spans are off at most, ms.
     fn by_window(&self) -> BTreeMap<u64, (usize, f64, f64)> {
         let mut windows: BTreeMap<u64, Vec<i64>> = BTreeMap::new();
-        for (window, _, error) in &self.errors {
+        for Left { window, error, .. } in &self.left {
             windows.entry(*window).or_default().push(error.abs());
         }
         let quantiles = |mut errors: Vec<i64>| {
@@ -169,7 +186,7 @@ async fn constant_offsets_are_learnt_in_two_windows() {
     for (window, (spans, p50, p95)) in &windows {
         println!("s1: window {window}: {spans} spans, |error| p50 {p50:.3} ms, p95 {p95:.3} ms");
     }
-    let mut late: Vec<i64> = replay.errors.iter().filter(|error| error.0 >= 2).map(|error| error.2.abs()).collect();
+    let mut late: Vec<i64> = replay.left.iter().filter(|left| left.window >= 2).map(|left| left.error.abs()).collect();
     late.sort_unstable();
     let p95 = late[late.len() * 95 / 100] as f64 / 1e6;
     println!("s1: from the third window on p95 {p95:.3} ms; {} resets", replay.resets);
@@ -184,4 +201,38 @@ async fn of_perfect_clocks_none_is_moved() {
     let moved: Vec<_> = std::fs::read_dir(replay.out.path().join("windows")).unwrap().collect();
     assert!(moved.len() > 3);
     assert_eq!(replay.resets, 0.0, "a correction of a perfect clock");
+}
+
+/// A step is followed by the window after the one that it is in: spans sent meanwhile went by what was known before. Where no step
+/// is near, the interval that a span is marked with holds the truth.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn steps_are_in_the_tables_of_their_windows() {
+    let replay = replay("s3", ", reference: lg-1").await;
+    replay.check_whole();
+    for (window, (spans, p50, p95)) in &replay.by_window() {
+        println!("s3: window {window}: {spans} spans, |error| p50 {p50:.3} ms, p95 {p95:.3} ms");
+    }
+    let mut steps: Vec<(String, String, i64)> = Vec::new();
+    for window in std::fs::read_dir(replay.out.path().join("windows")).unwrap() {
+        for batch in batches(&window.unwrap().path().join("skew/steps.parquet")) {
+            let (clocks, kinds, sizes) = (texts(&batch, "clock"), texts(&batch, "kind"), ints(&batch, "size_ns"));
+            steps.extend(clocks.into_iter().zip(kinds).zip(sizes).map(|((clock, kind), size)| (clock, kind, size)));
+        }
+    }
+    println!("s3: {steps:?}");
+    for (clock, size_ms) in [("pay-1", -87.0), ("cat-2", 1_200.0), ("web-2", 40.0)] {
+        let is_it = |step: &&(String, String, i64)| {
+            step.0 == clock && step.1 == "step" && (step.2 as f64 / 1e6 - size_ms).abs() < 3.0
+        };
+        assert_eq!(steps.iter().filter(is_it).count(), 1, "{clock}");
+    }
+    // On a clock's wrong side of a step a span is off by most of it.
+    let others = || replay.left.iter().filter(|left| left.window >= 2 && left.error.abs() < 25_000_000);
+    let moved = others().filter_map(|left| Some((left.error.abs(), left.within?)));
+    let (held, all) = moved.fold((0, 0), |(held, all), (error, within)| (held + usize::from(error <= within), all + 1));
+    let wrong = replay.left.iter().filter(|left| left.window >= 2).count() - others().count();
+    println!("s3: the interval holds the truth of {held} of {all} moved spans; {wrong} were on a step's wrong side");
+    assert!(all > 5_000 && held * 100 >= all * 90, "{held} of {all}");
+    let late = replay.left.iter().filter(|left| left.window >= 2 && left.host == "lg-1");
+    assert!(late.map(|left| left.error.abs()).max() < Some(5_000_000), "the reference is not moved");
 }

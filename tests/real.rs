@@ -72,6 +72,7 @@ fn fix(lines: &str, reference: Option<&str>) -> Fixed {
     let settings = Fix {
         reference: reference.map(str::to_owned),
         after: None,
+        context: Vec::new(),
         annotate: Annotate::None,
         exchanges: false,
         dry_run: true,

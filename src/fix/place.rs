@@ -13,7 +13,7 @@ use crate::correct::{
     Unit, Why,
 };
 use crate::dump::Dump;
-use crate::pair::{self, Edge, EdgeKind, Paired, Pairing, Standing};
+use crate::pair::{self, Edge, EdgeKind, Paired, Pairing};
 use crate::settings::Fix;
 use crate::span::SpanKind;
 
@@ -310,7 +310,7 @@ fn awaited(pairing: &Pairing, map: &ClockMap) -> Vec<Awaited> {
 
 /// Spans that began before a step of their clock and ended after it.
 pub fn count_straddling(map: &mut ClockMap, spans: &[Paired], corrected: &[Corrected]) {
-    for (span, corrected) in spans.iter().zip(corrected).filter(|(span, _)| span.standing != Standing::Duplicate) {
+    for (span, corrected) in spans.iter().zip(corrected).filter(|(span, _)| span.is_told()) {
         for step in &mut map.models[span.clock.0 as usize].steps {
             let at = step.at.nanos();
             step.spans_straddling += i64::from(corrected.start < at && at < corrected.end);
@@ -321,6 +321,7 @@ pub fn count_straddling(map: &mut ClockMap, spans: &[Paired], corrected: &[Corre
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pair::Standing;
     use crate::span::SpanHead;
 
     /// Spans of one process, each with its parent and kind.

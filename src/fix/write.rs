@@ -16,7 +16,7 @@ use crate::clock::{ClockMap, LocalTime};
 use crate::correct::{self, Corrected, EndHabit, Recorded};
 use crate::io::{AtomicFile, Compression, Framing, Input, Layout, RecordWriter, Records};
 use crate::otlp::{self, Counted, Encoding, EventView, Payload, RecordView, SpanEdit, SpanView, TimeField};
-use crate::pair::{Paired, Standing};
+use crate::pair::Paired;
 use crate::report::{self, Metadata, Row, Rows};
 use crate::span::Marks;
 
@@ -294,7 +294,7 @@ fn rows(record: &RecordView<'_>, first: usize, known: Written<'_>) -> Result<Vec
     let mut rows = Rows::of(record, known.enforced);
     for (ordinal, site) in (first..).zip(&record.spans) {
         let (span, corrected) = (&known.spans[ordinal], &known.corrected[ordinal]);
-        if span.standing == Standing::Duplicate {
+        if !span.is_told() {
             continue;
         }
         let recorded = recorded(span, known);

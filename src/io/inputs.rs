@@ -51,6 +51,16 @@ pub enum UsageError {
     Pattern { pattern: String, reason: String },
 }
 
+impl Inputs {
+    /// These, and others behind them.
+    #[must_use]
+    pub fn followed_by(mut self, others: Self) -> Self {
+        self.inputs.extend(others.inputs);
+        self.problems.extend(others.problems);
+        self
+    }
+}
+
 /// Resolves files, folders (whole), patterns and `-`. A file that is named in two ways is read once.
 /// In folders, names that begin with a dot are passed over, as are links to folders (they can go round).
 ///

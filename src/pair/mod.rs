@@ -47,6 +47,15 @@ pub enum Standing {
     ConflictingFirst,
     /// As above; the other takes part.
     Conflicting,
+    /// It is of another window: evidence here, and a parent of others, but told of there.
+    Context,
+}
+
+impl Paired {
+    /// Whether it is told of: counted, and written.
+    pub fn is_told(&self) -> bool {
+        !matches!(self.standing, Standing::Duplicate | Standing::Context)
+    }
 }
 
 /// A parent and its child on two clocks, or a link between them.

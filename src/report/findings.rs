@@ -121,6 +121,9 @@ pub fn of_edges(
     let mut all = Tally::default();
     for edge in &pairing.edges {
         let (parent, child) = (&shown.spans[edge.parent as usize], &shown.spans[edge.child as usize]);
+        if child.standing == Standing::Context {
+            continue;
+        }
         let counts = links.entry(edge.exchange.link).or_default();
         count_exchange(counts, edge, &set_aside);
         let Some(pair) = edge.pair() else { continue };
@@ -213,7 +216,7 @@ pub fn of_one_clock(shown: &Shown<'_>, parents: &[Option<u32>]) -> Vec<Finding> 
     let finding = |(child, parent): (u32, &Option<u32>)| {
         let parent = (*parent)?;
         let (of, from) = (&shown.spans[child as usize], &shown.spans[parent as usize]);
-        if of.clock != from.clock || of.head.is_broken() || from.head.is_broken() {
+        if of.standing == Standing::Context || of.clock != from.clock || of.head.is_broken() || from.head.is_broken() {
             return None;
         }
         let receives = of.head.kind == SpanKind::Consumer && !of.head.facts.processes_message;
@@ -420,7 +423,8 @@ pub fn of_oddities(spans: &[Paired], oddities: &[(u32, Oddity)]) -> Vec<Finding>
         };
         Finding { reason: reason.to_owned(), ..about(kind, &spans[span as usize]) }
     };
-    let mut findings: Vec<Finding> = oddities.iter().map(finding).collect();
+    let is_own = |&&(span, _): &&(u32, Oddity)| spans[span as usize].standing != Standing::Context;
+    let mut findings: Vec<Finding> = oddities.iter().filter(is_own).map(finding).collect();
     findings.sort_unstable();
     findings
 }
@@ -457,7 +461,7 @@ pub fn of_times(spans: &[Paired], corrected: &[Corrected], models: &[ClockModel]
     const YEAR_2000: i64 = 946_684_800_000_000_000;
     const DAY: i64 = 86_400_000_000_000;
     // A copy is a finding of its own; what else is wrong with it is told once.
-    let counted = || spans.iter().zip(corrected).filter(|(span, _)| span.standing != Standing::Duplicate);
+    let counted = || spans.iter().zip(corrected).filter(|(span, _)| span.is_told());
     let mut starts: Vec<i64> =
         counted().map(|(span, _)| span.head.start).filter(|start| !start.is_broken()).map(LocalTime::nanos).collect();
     starts.sort_unstable();

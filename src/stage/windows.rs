@@ -1,8 +1,9 @@
 //! Each window of the record → tables, by `unskew fix` in a process of its own.
 //!
-//! A segment that has ended waits here, the newest first. `fix` writes a folder below `work`, which is synced and renamed to
-//! `DIR/windows/window=NAME` when it is whole; then the segment's dumps go, and its models are learnt. So a request is in the tables of exactly one window,
-//! whenever either process ends. What fails twice is put aside in `DIR/failed`.
+//! A segment that has ended waits here until what came just after it is there, too, the newest first. `fix` writes a folder below
+//! `work`, which is synced and renamed to `DIR/windows/window=NAME` when it is whole; then its models are learnt, and the
+//! segment's dumps go when the windows beside it are written. So a request is in the tables of exactly one window, whenever either
+//! process ends. What fails twice is put aside in `DIR/failed`.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -19,7 +20,7 @@ use anyhow::{Context, Result, bail};
 
 use super::config::Recording;
 use super::learner::Learner;
-use super::log::{self, Folders};
+use super::log::{self, Dumps, Folders};
 use super::metrics::Metrics;
 
 /// The thread that has `fix` run over what was recorded.
@@ -83,7 +84,17 @@ struct Worker {
     learner: Learner,
     metrics: Arc<Metrics>,
     stop: Arc<Stop>,
-    waiting: Vec<String>,
+    /// Segments, and when each ended.
+    waiting: Vec<(String, Instant)>,
+}
+
+/// What became of a window.
+enum Done {
+    Written,
+    /// By an earlier run, or as there was nothing to write.
+    Before,
+    /// The stage ends.
+    Stopped,
 }
 
 /// How often a process is looked at, and the channel while nothing waits.
@@ -95,7 +106,7 @@ impl Worker {
         while (is_open || !self.waiting.is_empty()) && !self.stop.is_now() {
             loop {
                 match ended.try_recv() {
-                    Ok(name) => self.waiting.push(name),
+                    Ok(name) => self.waiting.push((name, Instant::now())),
                     Err(TryRecvError::Empty) => break,
                     Err(TryRecvError::Disconnected) => {
                         is_open = false;
@@ -104,28 +115,34 @@ impl Worker {
                 }
             }
             self.metrics.windows_waiting(self.waiting.len());
-            match self.waiting.pop() {
-                Some(name) => self.settle(name),
+            // The newest first; when nothing more comes, all are ready.
+            let is_ready = |(_, ended): &(String, Instant)| !is_open || ended.elapsed() >= self.recording.grace;
+            match self.waiting.iter().rposition(is_ready) {
+                Some(at) => {
+                    let (name, _) = self.waiting.remove(at);
+                    self.settle(&name);
+                    let is_last = !is_open && self.waiting.is_empty();
+                    if let Err(error) = self.tidy(is_last).and_then(|()| self.prune(SystemTime::now())) {
+                        tracing::error!("what is no longer needed cannot be removed: {error}");
+                    }
+                }
                 None => std::thread::sleep(LOOK),
             }
         }
     }
 
-    fn settle(&mut self, name: String) {
+    fn settle(&mut self, name: &str) {
         for last in [false, true] {
             // A clock that is not in this window cannot be its reference.
             let reference = self.recording.reference.as_deref().filter(|_| !last);
-            match self.window(&name, reference) {
-                Ok(true) => {
+            match self.window(name, reference) {
+                Ok(Done::Written) => {
                     self.metrics.window_done(true);
                     tracing::info!(window = name, waiting = self.waiting.len(), "a window is written");
-                    if let Err(error) = self.prune(SystemTime::now()) {
-                        tracing::error!("old windows cannot be removed: {error}");
-                    }
                     return;
                 }
-                // Stopped: the next start does it.
-                Ok(false) => return,
+                // It was before, or the next start does it.
+                Ok(Done::Before | Done::Stopped) => return,
                 Err(error) if last => {
                     tracing::error!(
                         window = name,
@@ -133,7 +150,7 @@ impl Worker {
                         self.recording.out.display()
                     );
                     self.metrics.window_done(false);
-                    if let Err(error) = self.folders.put_aside(&name, &self.recording.out.join("failed")) {
+                    if let Err(error) = self.folders.put_aside(name, &self.recording.out.join("failed")) {
                         tracing::error!(window = name, "{error}");
                     }
                 }
@@ -142,33 +159,70 @@ impl Worker {
         }
     }
 
-    /// Writes a window's tables and removes its dumps; whether it is done, and was not stopped.
-    fn window(&self, name: &str, reference: Option<&str>) -> Result<bool> {
-        let (work, done) = (
-            self.recording.out.join("work").join(name),
-            self.recording.out.join("windows").join(format!("window={name}")),
-        );
-        // An earlier run may have ended between the two.
-        if !done.exists() {
-            let dumps = self.folders.dumps_of(name);
+    /// The folder of a window's tables.
+    fn tables(&self, name: &str) -> PathBuf {
+        self.recording.out.join("windows").join(format!("window={name}"))
+    }
+
+    /// Writes a window's tables, and learns from them.
+    fn window(&self, name: &str, reference: Option<&str>) -> Result<Done> {
+        let (work, tables) = (self.recording.out.join("work"), self.tables(name));
+        let dumps = self.folders.dumps_of(name);
+        // An earlier run may have ended before it learnt.
+        let was_done = tables.exists();
+        if !was_done {
             if dumps.is_empty() {
-                return Ok(true);
+                return Ok(Done::Before);
             }
-            if work.exists() {
-                fs::remove_dir_all(&work)?;
+            for left in fs::read_dir(&work)? {
+                remove(&left?.path())?;
             }
-            if !self.fix(&work, &dumps, reference)? {
-                return Ok(false);
+            let context = self.context(name, &work)?;
+            let made = work.join(name);
+            if !self.fix(&made, (&dumps, &context), reference)? {
+                return Ok(Done::Stopped);
             }
-            sync(&work)?;
-            fs::rename(&work, &done)?;
+            sync(&made)?;
+            fs::rename(&made, &tables)?;
             sync_folder(&self.recording.out.join("windows"))?;
+            context.iter().try_for_each(fs::remove_file)?;
         }
-        self.folders.remove(name)?;
-        if let Err(error) = self.learner.learn(name, &done) {
+        if let Err(error) = self.learner.learn(name, &tables) {
             tracing::error!(window = name, "{error:#}; nothing is learnt from it");
         }
-        Ok(true)
+        Ok(if was_done { Done::Before } else { Done::Written })
+    }
+
+    /// Dumps of the requests that came just before and just after a window's: calls across its ends are evidence of both.
+    fn context(&self, name: &str, work: &Path) -> io::Result<Vec<PathBuf>> {
+        let Some((first, last)) = self.folders.arrivals(name)? else { return Ok(Vec::new()) };
+        let segments = self.folders.segments()?;
+        let at = segments.iter().position(|other| other == name).unwrap_or(segments.len());
+        let grace_ns = i64::try_from(self.recording.grace.as_nanos()).unwrap_or(i64::MAX);
+        let within = first.saturating_sub(grace_ns)..last.saturating_add(grace_ns);
+        let mut copied = Dumps::at(&work.join(format!("{name}-context")));
+        let others = segments[..at].iter().rev().chain(segments.iter().skip(at + 1));
+        for other in others.filter(|other| !self.folders.dumps_of(other).is_empty()) {
+            self.folders.copy(other, &within, &mut copied)?;
+        }
+        copied.finish()
+    }
+
+    /// Removes the dumps of windows that are written, once no window beside them is still to be: they are its context.
+    fn tidy(&self, is_last: bool) -> io::Result<()> {
+        let segments = self.folders.segments()?;
+        let is_written = |name: &String| self.tables(name).exists();
+        // One that failed has no dumps.
+        let waits = |name: &String| !is_written(name) && !self.folders.dumps_of(name).is_empty();
+        for (at, name) in segments.iter().enumerate().filter(|(_, name)| is_written(name)) {
+            let before = at.checked_sub(1).map(|before| &segments[before]);
+            let next = segments.get(at + 1);
+            let is_needed = before.is_some_and(waits) || next.is_none_or(waits);
+            if is_last || !is_needed {
+                self.folders.remove(name)?;
+            }
+        }
+        Ok(())
     }
 
     /// Removes the tables of windows that are too old, and of the oldest ones while there are too many: never the newest.
@@ -195,10 +249,12 @@ impl Worker {
         Ok(())
     }
 
-    fn fix(&self, work: &Path, dumps: &[PathBuf], reference: Option<&str>) -> Result<bool> {
+    /// Has `fix` write tables; whether it did, and was not stopped.
+    fn fix(&self, out: &Path, (dumps, context): (&[PathBuf], &[PathBuf]), reference: Option<&str>) -> Result<bool> {
         let known = self.learner.known()?;
         let run = |mut command: Command| {
-            command.args(["fix", "--while-stdin", "--out"]).arg(work).args(dumps);
+            command.args(["fix", "--while-stdin", "--out"]).arg(out).args(dumps);
+            command.args(context.iter().flat_map(|context| [OsStr::new("--context"), context.as_os_str()]));
             command.args(known.iter().flat_map(|known| [OsStr::new("--after"), known.as_os_str()]));
             command.args(reference.map(|reference| ["--reference", reference]).into_iter().flatten());
             // It ends with us: then its standard input does.
@@ -233,6 +289,11 @@ impl Worker {
             std::thread::sleep(LOOK);
         }
     }
+}
+
+/// Removes a file, or a folder with all that is below it.
+fn remove(path: &Path) -> io::Result<()> {
+    if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }
 }
 
 /// Bytes of all files below a folder.

@@ -51,6 +51,7 @@ pub fn settings(inputs: &[PathBuf], out: &Path, write: &[Write]) -> Fix {
         annotate: Annotate::Moved,
         reference: Some("gateway-1".to_owned()),
         after: None,
+        context: Vec::new(),
         clock_keys: Vec::new(),
         max_correction_ns: None,
         dry_run: false,

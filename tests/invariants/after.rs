@@ -1,4 +1,5 @@
-//! A run that goes on from an earlier one measures from where that did, whichever clocks it sees.
+//! Windows: a run that goes on from an earlier one measures from where that did, whichever clocks it sees; and what is given as
+//! context is evidence, and no row.
 
 use std::path::{Path, PathBuf};
 
@@ -7,8 +8,9 @@ use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, TracesData};
 use prost::Message;
 use unskew::report;
+use unskew::settings::Write;
 
-use crate::common::{fix, settings};
+use crate::common::{FLEET, batches, fix, fleet, prefixed, records, settings, traces};
 
 const MS: i64 = 1_000_000;
 
@@ -92,4 +94,33 @@ fn a_window_that_sees_other_clocks_moves_no_more_than_those_that_are_wrong() {
         // Alone, one of two stays.
         assert!(alone.iter().any(|(_, offset)| *offset == 0), "{alone:?}");
     }
+}
+
+/// Spans, calls between two clocks and spans without their parents, as a summary has them.
+fn counts(folder: &Path, name: &str, dump: &[Vec<u8>], context: &[Vec<u8>]) -> [u64; 3] {
+    let path = |what: &str| folder.join(format!("{name}-{what}.binpb"));
+    std::fs::write(path("own"), prefixed(dump)).unwrap();
+    std::fs::write(path("context"), prefixed(context)).unwrap();
+    let out = folder.join(name);
+    let mut settings = settings(&[path("own")], &out, &[Write::Parquet]);
+    if !context.is_empty() {
+        settings.context = vec![path("context").to_str().unwrap().to_owned()];
+    }
+    let summary = fix(&settings).report.summary;
+    let rows: usize = batches(&traces(&out)).iter().map(|batch| batch.num_rows()).sum();
+    assert_eq!(rows as u64, summary.spans);
+    [summary.spans, summary.inversions.pairs, summary.findings.get("missing_parent").copied().unwrap_or(0)]
+}
+
+#[test]
+fn context_is_evidence_and_has_no_rows() {
+    let folder = tempfile::tempdir().unwrap();
+    let all = records(&fleet(FLEET).protobuf.unwrap());
+    let (first, second) = all.split_at(all.len() / 2);
+    let whole = counts(folder.path(), "whole", &all, &[]);
+    let add = |one: [u64; 3], other: [u64; 3]| std::array::from_fn(|at| one[at] + other[at]);
+    let with = add(counts(folder.path(), "1", first, second), counts(folder.path(), "2", second, first));
+    assert_eq!(with, whole);
+    let without: [u64; 3] = add(counts(folder.path(), "3", first, &[]), counts(folder.path(), "4", second, &[]));
+    assert!(without[1] < whole[1] && without[2] > whole[2], "no trace crosses: {without:?} {whole:?}");
 }

@@ -118,7 +118,8 @@ async fn with_a_next_hop_what_it_took_is_recorded_and_what_it_refused_is_not() {
 async fn what_was_acknowledged_survives_a_kill() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("out");
-    let config = Config::to_nowhere().unskew(&format!("out: {}, window: 1s, drain_timeout: 60s", quoted(&out)));
+    let config =
+        Config::to_nowhere().unskew(&format!("out: {}, window: 1s, grace: 1s, drain_timeout: 60s", quoted(&out)));
     let mut acknowledged = Vec::new();
     for round in 0..4 {
         let mut stage = Stage::start(config.clone()).await;
@@ -205,7 +206,7 @@ fn in_windows(out: &Path) -> Vec<Vec<u8>> {
 async fn each_window_becomes_tables() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("out");
-    let keys = format!("out: {}, window: 1s, reference: nobody, drain_timeout: 60s", quoted(&out));
+    let keys = format!("out: {}, window: 1s, grace: 1s, reference: nobody, drain_timeout: 60s", quoted(&out));
     let config = Config::to_nowhere().unskew(&keys);
     let mut sent = Vec::new();
     let mut stage = Stage::start(config.clone()).await;
@@ -249,9 +250,10 @@ async fn what_fails_twice_is_put_aside() {
 
     std::fs::create_dir_all(out.join("log")).unwrap();
     std::fs::create_dir_all(out.join("index")).unwrap();
-    let mut stage =
-        Stage::start(Config::to_nowhere().unskew(&format!("out: {}, window: 1s, drain_timeout: 60s", quoted(&out))))
-            .await;
+    let mut stage = Stage::start(
+        Config::to_nowhere().unskew(&format!("out: {}, window: 1s, grace: 1s, drain_timeout: 60s", quoted(&out))),
+    )
+    .await;
     let request = spans::request(5);
     stage.send(Via::Grpc, &request).await;
     // Somebody spoils the dump before its window has ended.

@@ -41,6 +41,10 @@ pub struct Flags {
     /// Spans after which the next window begins earlier [key: processors.unskew.window_spans; 1000000 unless given]
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
     pub window_spans: Option<u64>,
+    /// How long before and after a window requests count as its context, so that traces across its ends keep their calls; its
+    /// tables are made so long after it [key: processors.unskew.grace; 30s unless given]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub grace: Option<Duration>,
     /// How long a window's tables stay [key: processors.unskew.keep; 168h unless given]
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub keep: Option<Duration>,

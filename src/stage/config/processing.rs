@@ -64,6 +64,8 @@ pub struct Recording {
     pub window: Duration,
     /// Spans after which the next begins earlier; default 1,000,000.
     pub window_spans: u64,
+    /// How long before and after a window requests belong to its context; default 30 s.
+    pub grace: Duration,
     /// How long a window's tables stay; default 7 days.
     pub keep: Duration,
     /// What tables and requests that have none yet may take together, in bytes; default 20 GiB.
@@ -78,6 +80,7 @@ impl Recording {
         let window = flags.window.or(section.duration("window"));
         let window_spans = flags.window_spans.or(section.count("window_spans", 100_000_000));
         let reference = flags.reference.clone().or(section.text("reference"));
+        let grace = flags.grace.or(section.duration("grace"));
         let keep = flags.keep.or(section.duration("keep"));
         let keep_gib = flags.keep_gib.or(section.count("keep_gib", 1_000_000));
         if window.is_some_and(|window| window < Duration::from_secs(1)) {
@@ -88,6 +91,7 @@ impl Recording {
                 out,
                 window: window.unwrap_or(Duration::from_mins(10)),
                 window_spans: window_spans.unwrap_or(1_000_000),
+                grace: grace.unwrap_or(Duration::from_secs(30)),
                 keep: keep.unwrap_or(Duration::from_hours(7 * 24)),
                 keep_bytes: keep_gib.unwrap_or(20) << 30,
                 reference,
@@ -95,6 +99,7 @@ impl Recording {
             None => {
                 if window.is_some()
                     || window_spans.is_some()
+                    || grace.is_some()
                     || keep.is_some()
                     || keep_gib.is_some()
                     || reference.is_some()

@@ -109,8 +109,8 @@ fn every_key_of_an_http_listener_counts() {
     assert_eq!(config.listeners.http, Some(expected));
 }
 
-fn recording(out: &str, window: Duration, window_spans: u64, (keep, keep_gib): (Duration, u64)) -> Recording {
-    Recording { out: out.into(), window, window_spans, keep, keep_bytes: keep_gib << 30, reference: None }
+fn recording(out: &str, window: Duration, window_spans: u64, [grace, keep]: [Duration; 2], keep_gib: u64) -> Recording {
+    Recording { out: out.into(), window, window_spans, grace, keep, keep_bytes: keep_gib << 30, reference: None }
 }
 
 #[test]
@@ -118,7 +118,7 @@ fn every_key_of_the_processor_counts() {
     let config = valid(&with(
         "processors: {unskew: {mode: correct, models: /m, models_max_age: 24h, leave_alone: [a, b], max_correction: 1m,
                        max_in_flight_mib: 2, metadata_keys: [X-Scope-OrgID], traces_only: true, drain_timeout: 3s,
-                       out: /d, window: 1m, window_spans: 5, keep: 2h, keep_gib: 2}}",
+                       out: /d, window: 1m, window_spans: 5, grace: 1s, keep: 2h, keep_gib: 2}}",
     ));
     let expected = Processing {
         mode: Mode::Correct,
@@ -130,7 +130,13 @@ fn every_key_of_the_processor_counts() {
         metadata_keys: vec!["x-scope-orgid".parse().unwrap()],
         traces_only: true,
         drain_timeout: Duration::from_secs(3),
-        recording: Some(recording("/d", Duration::from_mins(1), 5, (Duration::from_hours(2), 2))),
+        recording: Some(recording(
+            "/d",
+            Duration::from_mins(1),
+            5,
+            [Duration::from_secs(1), Duration::from_hours(2)],
+            2,
+        )),
     };
     assert_eq!(config.processing, expected);
 }
@@ -231,7 +237,7 @@ fn telemetry_has_its_own_address_and_log() {
 fn each_flag_wins_over_its_key() {
     let file = with(
         "processors: {unskew: {mode: annotate, models: /m, traces_only: false, leave_alone: [a],
-                           out: /d, window: 1m, window_spans: 5, keep: 2h, keep_gib: 2}}",
+                           out: /d, window: 1m, window_spans: 5, grace: 1s, keep: 2h, keep_gib: 2}}",
     );
     let seconds = Duration::from_secs;
     let flags = Flags {
@@ -247,6 +253,7 @@ fn each_flag_wins_over_its_key() {
         out: Some("/f".into()),
         window: Some(seconds(5)),
         window_spans: Some(6),
+        grace: Some(seconds(9)),
         keep: Some(seconds(8)),
         keep_gib: Some(7),
         reference: Some("c".to_owned()),
@@ -268,7 +275,7 @@ fn each_flag_wins_over_its_key() {
         drain_timeout: seconds(4),
         recording: Some(Recording {
             reference: Some("c".to_owned()),
-            ..recording("/f", seconds(5), 6, (seconds(8), 7))
+            ..recording("/f", seconds(5), 6, [seconds(9), seconds(8)], 7)
         }),
     };
     assert_eq!(config.processing, expected);
@@ -304,6 +311,7 @@ fn what_is_recorded_needs_no_next_hop() {
     let recording = config.processing.recording.as_ref().unwrap();
     assert_eq!((recording.window, recording.window_spans), (Duration::from_secs(5), 1_000_000));
     assert_eq!((recording.keep, recording.keep_bytes), (Duration::from_hours(168), 20 << 30));
+    assert_eq!(recording.grace, Duration::from_secs(30));
     assert_eq!(config.summary(), "listens at localhost:4317 (gRPC); records in /d; mode observe");
     valid(&with("processors: {unskew: {mode: correct, out: /d}}"));
     let flags = Flags { out: Some("/d".into()), ..Flags::default() };

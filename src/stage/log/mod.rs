@@ -11,4 +11,4 @@ mod segment;
 
 pub use entry::hash;
 pub use recorder::{NotRecorded, Recorder};
-pub use segment::{Folders, number};
+pub use segment::{Dumps, Folders, number};

@@ -325,6 +325,7 @@ mod tests {
             out: out.to_owned(),
             window,
             window_spans,
+            grace: Duration::ZERO,
             keep: Duration::from_hours(1),
             keep_bytes,
             reference: None,

@@ -1,7 +1,8 @@
 //! The files of one segment: written in groups, and read again after a crash up to where they are whole.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -68,6 +69,48 @@ impl Folders {
         let names = self.segments()?;
         let gone = names.iter().rev().skip(2).filter(|name| self.dumps_of(name).is_empty());
         gone.into_iter().try_for_each(|name| fs::remove_file(self.index(name)))
+    }
+
+    /// When the first and the last request of a segment came, ns; `None` where it has none.
+    ///
+    /// # Errors
+    /// Where its index cannot be read.
+    pub fn arrivals(&self, name: &str) -> io::Result<Option<(i64, i64)>> {
+        let entries = self.entries(name)?;
+        let arrivals = || entries.iter().map(|entry| entry.arrival_ns);
+        Ok(arrivals().min().zip(arrivals().max()))
+    }
+
+    /// Copies a segment's requests that came at these times to dumps of their own, behind what is there.
+    ///
+    /// # Errors
+    /// Where they cannot be read, or not be written.
+    pub fn copy(&self, name: &str, within: &Range<i64>, to: &mut Dumps) -> io::Result<()> {
+        for encoding in [Encoding::Protobuf, Encoding::Json] {
+            let path = self.dump(name, encoding);
+            let entries = self.entries(name)?.into_iter();
+            let wanted = entries.filter(|it| it.encoding == encoding && within.contains(&it.arrival_ns));
+            let mut dump = Dump::open(&path);
+            for entry in wanted {
+                // A dump may go while it is read.
+                let Some(bytes) = dump.read(&entry) else { return Ok(()) };
+                to.push(encoding, &bytes)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What an index says of its segment, up to what is not whole.
+    fn entries(&self, name: &str) -> io::Result<Vec<Entry>> {
+        let mut index = BufReader::new(File::open(self.index(name))?);
+        let (mut magic, mut line, mut entries) = ([0; MAGIC.len()], [0; ENTRY_BYTES], Vec::new());
+        if index.read_exact(&mut magic).is_ok() && magic == MAGIC {
+            while index.read_exact(&mut line).is_ok() {
+                let Some(entry) = Entry::read(&line) else { break };
+                entries.push(entry);
+            }
+        }
+        Ok(entries)
     }
 
     /// Moves a segment's dumps to another folder.
@@ -279,24 +322,17 @@ pub(super) struct Recovered {
 /// what is behind it: nothing of that was acknowledged.
 pub(super) fn recover(folders: &Folders, name: &str) -> io::Result<Recovered> {
     let index_path = folders.index(name);
-    let mut entries = Vec::new();
-    let mut index = BufReader::new(File::open(&index_path)?);
-    let mut magic = [0; MAGIC.len()];
-    if index.read_exact(&mut magic).is_ok() && magic == MAGIC {
-        let mut dumps = [Encoding::Protobuf, Encoding::Json].map(|encoding| Dump::open(&folders.dump(name, encoding)));
-        // Dumps that went as they were written into a window's tables.
-        let is_done = folders.dumps_of(name).is_empty();
-        let mut line = [0; ENTRY_BYTES];
-        while index.read_exact(&mut line).is_ok() {
-            let Some(entry) = Entry::read(&line) else { break };
-            let [protobuf, json] = &mut dumps;
-            let dump = if entry.encoding == Encoding::Json { json } else { protobuf };
-            if !is_done && !dump.holds(&entry) {
-                break;
-            }
-            entries.push(entry);
-        }
-    }
+    let mut dumps = [Encoding::Protobuf, Encoding::Json].map(|encoding| Dump::open(&folders.dump(name, encoding)));
+    // Dumps that went as they were written into a window's tables.
+    let is_done = folders.dumps_of(name).is_empty();
+    let mut holds = |entry: &Entry| {
+        let [protobuf, json] = &mut dumps;
+        let dump = if entry.encoding == Encoding::Json { json } else { protobuf };
+        is_done || dump.read(entry).is_some()
+    };
+    let mut entries = folders.entries(name)?;
+    let whole = entries.iter().position(|entry| !holds(entry)).unwrap_or(entries.len());
+    entries.truncate(whole);
     let mut cut_bytes = cut(&index_path, (MAGIC.len() + entries.len() * ENTRY_BYTES) as u64)?;
     for encoding in [Encoding::Protobuf, Encoding::Json] {
         let path = folders.dump(name, encoding);
@@ -331,21 +367,64 @@ impl Dump {
         Self(File::open(path).ok().map(BufReader::new))
     }
 
-    /// Whether a request is there as its entry has it.
-    fn holds(&mut self, entry: &Entry) -> bool {
-        let Some(file) = &mut self.0 else { return false };
+    /// The bytes of a request; `None` where they are not there as its entry has it.
+    fn read(&mut self, entry: &Entry) -> Option<Vec<u8>> {
+        let file = self.0.as_mut()?;
         let mut bytes = Vec::new();
-        let read = file.seek(SeekFrom::Start(entry.offset)).and_then(|_| {
-            let mut part = file.take(u64::from(entry.length) + 1);
-            part.read_to_end(&mut bytes)
-        });
-        if read.is_err() || (bytes.len() as u64) < u64::from(entry.length) {
-            return false;
-        }
-        let ends_well = entry.encoding == Encoding::Protobuf || bytes.pop() == Some(b'\n');
+        file.seek(SeekFrom::Start(entry.offset)).ok()?;
+        file.take(u64::from(entry.length) + 1).read_to_end(&mut bytes).ok()?;
+        let ends_well = entry.encoding == Encoding::Protobuf || bytes.get(entry.length as usize) == Some(&b'\n');
         bytes.truncate(entry.length as usize);
         let is_same = entry.encoding == Encoding::Json || hash(&bytes) == entry.hash;
-        ends_well && is_same && written_hash(&bytes) == entry.written_hash
+        let is_whole = bytes.len() == entry.length as usize && ends_well && is_same;
+        (is_whole && written_hash(&bytes) == entry.written_hash).then_some(bytes)
+    }
+}
+
+/// Dumps of requests that are copied, one for each encoding.
+pub struct Dumps {
+    stem: PathBuf,
+    files: [Option<BufWriter<File>>; 2],
+}
+
+impl Dumps {
+    /// None yet: a file is made with the first request that it has.
+    pub fn at(stem: &Path) -> Self {
+        Self { stem: stem.to_owned(), files: [None, None] }
+    }
+
+    fn push(&mut self, encoding: Encoding, bytes: &[u8]) -> io::Result<()> {
+        let is_json = encoding == Encoding::Json;
+        let slot = &mut self.files[usize::from(is_json)];
+        let file = match slot {
+            Some(file) => file,
+            None => {
+                let path = self.stem.with_extension(if is_json { "json" } else { "binpb" });
+                slot.insert(BufWriter::new(File::create(path)?))
+            }
+        };
+        if is_json {
+            file.write_all(bytes)?;
+            file.write_all(b"\n")
+        } else {
+            file.write_all(&(bytes.len() as u32).to_be_bytes())?;
+            file.write_all(bytes)
+        }
+    }
+
+    /// The files that were written.
+    ///
+    /// # Errors
+    /// Where one could not be.
+    pub fn finish(self) -> io::Result<Vec<PathBuf>> {
+        let mut paths = Vec::new();
+        for (file, extension) in self.files.into_iter().zip(["binpb", "json"]) {
+            if let Some(mut file) = file {
+                file.flush()?;
+                paths.push(self.stem.with_extension(extension));
+            }
+        }
+        Ok(paths)
     }
 }
 
