@@ -46,10 +46,19 @@ pub fn fix(settings: &Fix, stdin: &mut dyn std::io::Read, mut progress: impl FnM
         nothing_read(&found, &files)?;
     }
     let earlier = settings.after.as_deref().map(models).transpose()?.map(|(_, earlier)| earlier);
-    let (identity, shared, (spans, pairing)) =
+    let (identity, shared, (spans, mut pairing)) =
         told_apart((&dump, spans_of(&files[..inputs])), &settings.clock_keys, earlier.as_ref());
     let reference = reference(settings, &identity)?;
 
+    let scope = |span: u32| dump.spans[span as usize].scope;
+    let sources = pair::sources(&spans, &pairing.parents, scope);
+    // What goes by a key that hides several clocks is placed call by call.
+    let of_one_clock = |source: &&pair::Source| {
+        let ClockId(clock) = identity.of_resource[source.resource as usize];
+        !identity.clocks[clock as usize].untrusted
+    };
+    let apart: Vec<pair::Source> = sources.iter().filter(of_one_clock).copied().collect();
+    pair::distrust(&mut pairing.edges, &apart, |span| [spans[span as usize].resource, scope(span)]);
     let evidence = evidence(&identity, &pairing);
     let estimating = estimate::Settings {
         reference,
@@ -61,7 +70,7 @@ pub fn fix(settings: &Fix, stdin: &mut dyn std::io::Read, mut progress: impl FnM
     fix::count_straddling(&mut estimate.map, &spans, &placed.corrected);
 
     let stage = io::Stage::begin(&settings.out, settings.force).map_err(usage)?;
-    let known = Known { dump, identity, shared, spans, pairing, estimate, placed };
+    let known = Known { dump, identity, shared, spans, pairing, sources, estimate, placed };
     let metadata = Metadata { reference: known.name(reference), settings: settings.json() };
     let unwritten =
         known.write_traces(&found.inputs[..inputs], &files, settings, &metadata, (stage.path(), progress))?;
@@ -138,6 +147,7 @@ struct Known {
     shared: Vec<Shared>,
     spans: Vec<Paired>,
     pairing: Pairing,
+    sources: Vec<pair::Source>,
     estimate: Estimate,
     placed: Placed,
 }
@@ -341,9 +351,7 @@ impl Known {
         let (mut findings, links, tally) = report::of_edges(&shown, &self.pairing, set_aside, group);
         findings.extend(report::of_one_clock(&shown, &self.pairing.parents));
         findings.extend(report::of_left(&shown, left, models));
-        let scope = |span: u32| self.dump.spans[span as usize].scope;
-        let sources = pair::sources(&self.spans, &self.pairing.parents, scope);
-        findings.extend(report::of_sources(&self.spans, &sources, &self.dump.scopes));
+        findings.extend(report::of_sources(&self.spans, &self.sources, &self.dump.scopes));
         findings.extend(report::of_ticks(&self.spans, &pair::ticks(&self.spans, self.dump.resources.len())));
         findings.extend(report::of_oddities(&self.spans, &self.pairing.oddities));
         findings.extend(report::of_times(&self.spans, corrected, models));

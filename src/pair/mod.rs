@@ -13,7 +13,7 @@ mod sources;
 use ancestry::Ancestry;
 pub use processes::{between_processes, within_clocks};
 use quantum::{Start, quanta};
-pub use sources::{Source, sources};
+pub use sources::{Source, TWO_SOURCES, distrust, sources};
 
 use std::cmp::Reverse;
 

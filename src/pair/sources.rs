@@ -4,9 +4,10 @@
 //! lie wholly outside of those of the other that caused them, most of the time and by about as much. What runs on after its
 //! parent has ended lies outside as well, but by anything.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::Paired;
+use super::{Edge, Paired};
+use crate::clock::Use;
 
 /// Two scopes of one process that are apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -53,6 +54,22 @@ pub fn sources(spans: &[Paired], parents: &[Option<u32>], scopes: impl Fn(u32) -
     found.into_iter().filter_map(source).collect()
 }
 
+/// Why a call is no evidence.
+pub const TWO_SOURCES: &str = "libraries of its process stamp by two time sources";
+
+/// Takes calls for no evidence that were stamped by scopes that are apart: nobody can tell which of the two goes by their clock.
+/// `stamped` gives a span's resource and scope.
+pub fn distrust(edges: &mut [Edge], sources: &[Source], stamped: impl Fn(u32) -> [u32; 2]) {
+    let apart: BTreeSet<[u32; 2]> =
+        sources.iter().flat_map(|source| source.scopes.map(|scope| [source.resource, scope])).collect();
+    for edge in edges {
+        if [edge.parent, edge.child].iter().any(|span| apart.contains(&stamped(*span))) {
+            edge.exchange.counts = Use::Neither;
+            edge.reason = Some(TWO_SOURCES);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -91,5 +108,34 @@ mod tests {
         check(&[vec![2; 30], vec![500; 12]].concat(), None);
         check(&[12, 30, 45, 80, 130, 260, 400, 900, 1_500, 4_000, 9_000], None);
         check(&[500; 9], None);
+    }
+
+    #[test]
+    fn calls_by_scopes_that_are_apart_are_no_evidence() {
+        let source = Source { resource: 7, scopes: [1, 2], pairs: 20, outside: 20, apart_ns: -5 };
+        // Of each span its resource and scope.
+        let stamped = [[7, 1], [7, 3], [8, 1], [7, 2]];
+        let edge = |parent, child| Edge {
+            parent,
+            child,
+            kind: crate::pair::EdgeKind::Call,
+            order: None,
+            exchange: crate::clock::Exchange {
+                id: 0,
+                link: crate::clock::Link::default(),
+                request_sent: LocalTime::from_nanos(0),
+                request_received: LocalTime::from_nanos(0),
+                response_sent: LocalTime::from_nanos(0),
+                response_received: LocalTime::from_nanos(0),
+                client_quantum_ns: 1,
+                server_quantum_ns: 1,
+                counts: Use::TwoSided,
+            },
+            reason: None,
+        };
+        let mut edges = [edge(2, 0), edge(2, 1), edge(3, 2), edge(1, 2)];
+        distrust(&mut edges, &[source], |span| stamped[span as usize]);
+        let counts = edges.map(|edge| (edge.exchange.counts == Use::TwoSided, edge.reason.is_none()));
+        assert_eq!(counts, [(false, false), (true, true), (false, false), (true, true)]);
     }
 }

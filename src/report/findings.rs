@@ -9,7 +9,7 @@ use crate::clock::{
     ClockId, ClockModel, Disorder, Link, LocalTime, Order, Pair, ROUNDING_NS, Span, Step, StepKind, Times, Use,
 };
 use crate::correct::{Corrected, Correction, Judged, Left, PutBack, Unit, Why};
-use crate::pair::{Edge, EdgeKind, Oddity, Paired, Pairing, Source, Standing};
+use crate::pair::{Edge, EdgeKind, Oddity, Paired, Pairing, Source, Standing, TWO_SOURCES};
 use crate::span::{SpanHead, SpanKind};
 
 /// One violation or oddity.
@@ -70,6 +70,8 @@ pub struct LinkCounts {
     pub worst_inversion_ns: Option<i64>,
     /// δ of the two-sided exchanges, ns, sorted.
     pub delays: Vec<i64>,
+    /// Calls that are no evidence, as libraries of one process stamp by two time sources.
+    pub distrusted: bool,
 }
 
 /// Every span's times, as the reports compare them.
@@ -172,7 +174,7 @@ fn count_exchange(counts: &mut LinkCounts, edge: &Edge, set_aside: &impl Fn(u64)
             counts.one_way += 1;
             counts.early_ends += u64::from(edge.kind == EdgeKind::Call && delay < 0);
         }
-        Use::Neither => {}
+        Use::Neither => counts.distrusted |= edge.reason == Some(TWO_SOURCES),
     }
 }
 

@@ -60,7 +60,13 @@ pub fn clock_rows(skew: &Skew<'_>) -> Vec<ClockRow> {
         for (one, other) in [(link.client, link.server), (link.server, link.client)] {
             let is_loose = skew.clocks[other.0 as usize].untrusted && counts.exchanges > 0;
             let heard = &mut heard[one.0 as usize];
-            *heard = if is_loose || *heard == Heard::Loosely { Heard::Loosely } else { Heard::OneWay };
+            *heard = match *heard {
+                Heard::Loosely => Heard::Loosely,
+                _ if is_loose => Heard::Loosely,
+                Heard::Doubtful => Heard::Doubtful,
+                _ if counts.distrusted => Heard::Doubtful,
+                _ => Heard::OneWay,
+            };
         }
     }
     let row = |index: usize| {

@@ -95,6 +95,9 @@ fn headline(report: &Report, well: usize) -> String {
     if *clocks_compared < 2 {
         let why = match (*clocks, report.summary.exchanges) {
             (1, _) => "there is but one; give the traces of all hosts",
+            _ if report.summary.findings.contains_key("untrusted_source") => {
+                "their calls are stamped by libraries of one process that go by two time sources"
+            }
             (_, 0) => "no call between two of them has both its spans; trace one request through both",
             _ => "those that call each other are known by no key of their own, or nobody waited for the answers",
         };

@@ -14,6 +14,8 @@ pub(super) enum Heard {
     OneWay,
     /// From clocks that cannot be told apart.
     Loosely,
+    /// By libraries that stamp one process by two time sources.
+    Doubtful,
 }
 
 impl Heard {
@@ -22,6 +24,7 @@ impl Heard {
             Self::ByQueue => "behind a queue only",
             Self::OneWay => "heard one way only",
             Self::Loosely => "called by clocks that cannot be told apart only",
+            Self::Doubtful => "called by libraries that stamp by two time sources only",
         }
     }
 }
@@ -57,6 +60,9 @@ pub(super) fn verdict(
             None if heard == Heard::Loosely => {
                 "its calls are with clocks that cannot be told apart: left as it is, and they are placed by it"
                     .to_owned()
+            }
+            None if heard == Heard::Doubtful => {
+                "its calls are stamped by libraries of one process that go by two time sources: left alone".to_owned()
             }
             None => "no round trip ties it to another clock: left alone".to_owned(),
         },
@@ -207,7 +213,7 @@ pub(super) fn advice(
             "{}: no attribute says which machine it is; set host.id or k8s.node.name, or name one with --clock-key",
             clock.name
         ),
-        ClockState::NoEvidence if heard == Heard::Loosely => String::new(),
+        ClockState::NoEvidence if matches!(heard, Heard::Loosely | Heard::Doubtful) => String::new(),
         ClockState::NoEvidence => {
             let to = reference.map_or_else(|| "another clock".to_owned(), |name| format!("`{name}`"));
             format!(
