@@ -87,7 +87,8 @@ pub(super) fn decide(
     let mut drawn = free_table.clone();
     let mut large = Vec::new();
     for solves in 1..=SOLVES {
-        let held: Vec<bool> = (0..clocks).map(|clock| movable[clock] && !moved[clock] && right[clock]).collect();
+        let mut held: Vec<bool> = (0..clocks).map(|clock| movable[clock] && !moved[clock] && right[clock]).collect();
+        frame.stand_by(&free.alignment.groups, &mut held);
         if held.contains(&true) || well_kept {
             // Those that were neither taken for right nor for wrong may have changed alone.
             if solved.is_none() || held != held_last {
@@ -112,7 +113,7 @@ pub(super) fn decide(
         for clock in (0..clocks).filter(|&clock| movable[clock] && !moved[clock] && !right[clock]) {
             next[clock] = table.clocks[clock].iter().any(|part| size(part) > least);
         }
-        for clock in out_of_order(&free, &free_table, &drawn, &moved, &movable) {
+        for clock in out_of_order(&free, &free_table, &drawn, (&moved, &movable), frame) {
             next[clock] = true;
             released[clock] = true;
         }
@@ -266,8 +267,14 @@ fn zero(fit: &Fit) -> Segment {
 
 /// Clocks to let go: held at zero, they leave calls of a link with a negative delay that moving both its ends would
 /// remove; and either the calls were in order as recorded, or the two clocks are surely not as far apart as they are held.
-/// Of two held ends the one that is more surely off goes first.
-fn out_of_order(free: &Fit, free_table: &Table, table: &Table, moved: &[bool], movable: &[bool]) -> Vec<usize> {
+/// Of two held ends one that has no vote goes first, then the one that is more surely off.
+fn out_of_order(
+    free: &Fit,
+    free_table: &Table,
+    table: &Table,
+    (moved, movable): (&[bool], &[bool]),
+    frame: &Frame,
+) -> Vec<usize> {
     let held = |clock: u32| movable[clock as usize] && !moved[clock as usize];
     let now = |clock: u32, place: f64| if moved[clock as usize] { table.at(clock, place) } else { 0.0 };
     let mut in_vain = FxHashSet::default();
@@ -293,10 +300,12 @@ fn out_of_order(free: &Fit, free_table: &Table, table: &Table, moved: &[bool], m
         }
     }
     let ratio = |clock: &u32| free_table.clocks[*clock as usize].iter().map(Part::ratio).fold(0.0, f64::max);
+    let votes = |clock: &u32| frame.votes[*clock as usize];
     let surest = |link: u32| {
         let Link { client, server, .. } = free.links[link as usize];
         let ends = [client.0, server.0].into_iter().filter(|&clock| held(clock));
-        ends.max_by(|a, b| ratio(a).total_cmp(&ratio(b))).map(|clock| clock as usize)
+        let first = ends.max_by(|a, b| votes(b).cmp(&votes(a)).then(ratio(a).total_cmp(&ratio(b))));
+        first.map(|clock| clock as usize)
     };
     in_vain.into_iter().filter_map(surest).collect()
 }

@@ -6,6 +6,8 @@
 //! it took off their readings: the least change over them, so that a window that sees other clocks than the last one does not
 //! move all of them together.
 
+use rustc_hash::FxHashSet;
+
 use super::align;
 use super::evidence::Evidence;
 use super::{Course, Settings};
@@ -57,6 +59,19 @@ impl Frame {
     }
 }
 
+impl Frame {
+    /// Of clocks that are to be held, lets go those without a vote where none of their group has one: a phone of which little is
+    /// known seems as right as it is unsure, and held alone it would move all machines.
+    pub(super) fn stand_by(&self, groups: &[u32], held: &mut [bool]) {
+        let votes = |clock: &usize| self.votes[*clock] || self.fixed[*clock];
+        let stand: FxHashSet<u32> = (0..held.len())
+            .filter(|clock| (held[*clock] || self.fixed[*clock]) && votes(clock))
+            .map(|clock| groups[clock])
+            .collect();
+        held.iter_mut().zip(groups).for_each(|(held, group)| *held &= stand.contains(group));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -105,6 +120,22 @@ mod tests {
         check("h1 h9", &[(0, 1)], None, ["01", "11"]);
         check("h5 h5", &[(0, 1)], None, ["10", "11"]);
         check("h5 h5", &[(0, 1)], Some(1), ["01", "11"]);
+    }
+
+    #[test]
+    fn phones_hold_nobody_alone() {
+        let known = vec![Course::default(); 6];
+        let votes = vec![true, false, false, false, true, true];
+        let frame = Frame { fixed: vec![false, false, false, true, false, false], votes, known };
+        let check = |held: [bool; 6], expected: [bool; 6]| {
+            let mut after = held.to_vec();
+            frame.stand_by(&[0, 0, 0, 3, 3, 3], &mut after);
+            assert_eq!(after, expected);
+        };
+        check([true, true, false, false, true, false], [true, true, false, false, true, false]);
+        check([false, true, true, false, true, true], [false, false, false, false, true, true]);
+        // The reference stands anyhow.
+        check([false, false, false, false, false, true], [false, false, false, false, false, true]);
     }
 
     #[test]
