@@ -7,6 +7,7 @@ mod common;
 mod harness;
 
 use std::collections::{BTreeMap, HashMap};
+use std::io::Read;
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -22,12 +23,6 @@ use harness::config::quoted;
 use harness::wire::{Packing, frame};
 use harness::{Config, Hop, Sink, Stage, TRACES, Verdict, Via, spans};
 
-/// So many times as fast as it was recorded.
-const SPEED: i64 = 4;
-
-/// So much of the recorded time goes into one request, ns.
-const SLICE_NS: i64 = 200_000_000;
-
 const WINDOW: Duration = Duration::from_secs(5);
 
 /// What is true of a span.
@@ -35,34 +30,76 @@ struct Truth {
     host: String,
     start: i64,
     end: i64,
+    /// Its clock is right, and so is what it recorded.
+    is_right: bool,
 }
 
-fn truth(scenario: &str) -> HashMap<Vec<u8>, Truth> {
-    let mut truth = HashMap::new();
-    for batch in batches(&data(&format!("lab/{scenario}/truth_spans.parquet"))) {
-        let (ids, hosts) = (texts(&batch, "span_id"), texts(&batch, "host"));
-        let (starts, ends) = (ints(&batch, "true_start_ns"), ints(&batch, "true_end_ns"));
-        for (row, id) in ids.iter().enumerate() {
-            let bytes = (0..id.len() / 2).map(|at| u8::from_str_radix(&id[2 * at..2 * at + 2], 16).unwrap()).collect();
-            truth.insert(bytes, Truth { host: hosts[row].clone(), start: starts[row], end: ends[row] });
+/// What is sent, and what is true of it.
+struct Traffic {
+    truth: HashMap<Vec<u8>, Truth>,
+    records: Vec<ExportTraceServiceRequest>,
+    /// So many times as fast as it was recorded.
+    speed: i64,
+    /// So much of the recorded time goes into one request, ns.
+    slice_ns: i64,
+}
+
+fn id(hex: &str) -> Vec<u8> {
+    (0..hex.len() / 2).map(|at| u8::from_str_radix(&hex[2 * at..2 * at + 2], 16).unwrap()).collect()
+}
+
+impl Traffic {
+    /// The laboratory's, four times as fast.
+    fn of_laboratory(scenario: &str) -> Self {
+        let mut truth = HashMap::new();
+        for batch in batches(&data(&format!("lab/{scenario}/truth_spans.parquet"))) {
+            let (ids, hosts) = (texts(&batch, "span_id"), texts(&batch, "host"));
+            let (starts, ends) = (ints(&batch, "true_start_ns"), ints(&batch, "true_end_ns"));
+            for (row, hex) in ids.iter().enumerate() {
+                let (host, start, end) = (hosts[row].clone(), starts[row], ends[row]);
+                truth.insert(id(hex), Truth { host, start, end, is_right: false });
+            }
         }
+        let file = std::fs::File::open(data(&format!("lab/{scenario}/traces.binpb.gz"))).unwrap();
+        let mut bytes = Vec::new();
+        GzDecoder::new(file).read_to_end(&mut bytes).unwrap();
+        let records = common::records(&bytes);
+        let records = records.iter().map(|it| ExportTraceServiceRequest::decode(&it[..]).unwrap()).collect();
+        Self { truth, records, speed: 4, slice_ns: 200_000_000 }
     }
-    truth
-}
 
-/// Requests in the order in which their spans ended, each with when that was, ns.
-fn replayed(scenario: &str, truth: &HashMap<Vec<u8>, Truth>) -> Vec<(i64, ExportTraceServiceRequest)> {
-    let file = std::fs::File::open(data(&format!("lab/{scenario}/traces.binpb.gz"))).unwrap();
-    let mut bytes = Vec::new();
-    std::io::Read::read_to_end(&mut GzDecoder::new(file), &mut bytes).unwrap();
-    let mut slices: BTreeMap<i64, Vec<ResourceSpans>> = BTreeMap::new();
-    for record in common::records(&bytes) {
-        for of_resource in ExportTraceServiceRequest::decode(&record[..]).unwrap().resource_spans {
+    /// What somebody reported, twenty times as fast.
+    fn of_case(case: &str) -> Self {
+        let lines = |file: &str| {
+            let file = std::fs::File::open(data(&format!("cases/{case}/{file}"))).unwrap();
+            common::lines(&zstd::decode_all(file).unwrap())
+        };
+        let mut truth = HashMap::new();
+        for line in lines("truth.jsonl.zst") {
+            let row: serde_json::Value = serde_json::from_slice(&line).unwrap();
+            let number = |name: &str| row[name].as_i64().unwrap();
+            let is_right = number("offset_ns").abs() < 1_000_000 && row["bad"] == false;
+            let (start, end) = (number("true_start_ns"), number("true_end_ns"));
+            let host = row["host"].as_str().unwrap().to_owned();
+            truth.insert(id(row["span_id"].as_str().unwrap()), Truth { host, start, end, is_right });
+        }
+        let decode = |line: &Vec<u8>| {
+            let data = unskew::otlp::json::decode(line).unwrap();
+            ExportTraceServiceRequest::decode(&data.encode_to_vec()[..]).unwrap()
+        };
+        let records = lines("traces.jsonl.zst").iter().map(decode).collect();
+        Self { truth, records, speed: 20, slice_ns: 1_000_000_000 }
+    }
+
+    /// Requests in the order in which their spans ended, each with when that was, ns.
+    fn requests(&self) -> Vec<(i64, ExportTraceServiceRequest)> {
+        let mut slices: BTreeMap<i64, Vec<ResourceSpans>> = BTreeMap::new();
+        for of_resource in self.records.iter().flat_map(|record| record.resource_spans.clone()) {
             let mut parts: BTreeMap<i64, ResourceSpans> = BTreeMap::new();
             for of_scope in of_resource.scope_spans {
                 let mut by_slice: BTreeMap<i64, Vec<Span>> = BTreeMap::new();
                 for span in of_scope.spans {
-                    by_slice.entry(truth[&span.span_id].end.div_euclid(SLICE_NS)).or_default().push(span);
+                    by_slice.entry(self.truth[&span.span_id].end.div_euclid(self.slice_ns)).or_default().push(span);
                 }
                 for (slice, spans) in by_slice {
                     let part = parts.entry(slice).or_insert_with(|| ResourceSpans {
@@ -76,11 +113,9 @@ fn replayed(scenario: &str, truth: &HashMap<Vec<u8>, Truth>) -> Vec<(i64, Export
             }
             parts.into_iter().for_each(|(slice, part)| slices.entry(slice).or_default().push(part));
         }
+        let request = |(slice, resource_spans)| (slice * self.slice_ns, ExportTraceServiceRequest { resource_spans });
+        slices.into_iter().map(request).collect()
     }
-    slices
-        .into_iter()
-        .map(|(slice, resource_spans)| (slice * SLICE_NS, ExportTraceServiceRequest { resource_spans }))
-        .collect()
 }
 
 /// What came of a replay.
@@ -100,6 +135,9 @@ struct Left {
     host: String,
     /// How far its start is from the truth, ns.
     error: i64,
+    is_right: bool,
+    /// By how much it was moved, ns.
+    moved: i64,
     /// The half-width of the interval that it is marked with, ns; `None` where it was not moved.
     within: Option<i64>,
 }
@@ -108,9 +146,11 @@ fn window_of(at: SystemTime) -> u64 {
     at.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs() / WINDOW.as_secs()
 }
 
-async fn replay(scenario: &str, keys: &str) -> Replay {
-    let truth = truth(scenario);
-    let requests = replayed(scenario, &truth);
+async fn replay(traffic: &Traffic, keys: &str) -> Replay {
+    let requests = traffic.requests();
+    let recorded = traffic.records.iter().flat_map(spans::of);
+    let recorded: HashMap<Vec<u8>, i64> =
+        recorded.map(|span| (span.span_id, span.start_time_unix_nano as i64)).collect();
     let out = tempfile::tempdir().unwrap();
     let sink = Sink::start().await;
     let keys =
@@ -121,21 +161,22 @@ async fn replay(scenario: &str, keys: &str) -> Replay {
     let first_window = window_of(SystemTime::now());
     let (mut left, mut sent) = (Vec::new(), 0);
     for (at, request) in &requests {
-        let due = Duration::from_nanos(((at - first) / SPEED) as u64);
+        let due = Duration::from_nanos(((at - first) / traffic.speed) as u64);
         tokio::time::sleep(due.saturating_sub(began.elapsed())).await;
         let window = window_of(SystemTime::now()) - first_window;
         sent += spans::of(request).len();
         let reply = sender.call(TRACES, &[], frame(&request.encode_to_vec(), Packing::Plain)).await.unwrap();
         assert_eq!(reply.verdict(Via::Grpc), Verdict::Accepted, "{reply:?}");
         for span in sink.take().iter().flat_map(|received| received.spans()) {
-            let Truth { host, start, .. } = &truth[&span.span_id];
+            let Truth { host, start, is_right, .. } = &traffic.truth[&span.span_id];
             let marked = span.attributes.iter().find(|attribute| attribute.key == "unskew.uncertainty_ns");
             let within = marked.and_then(|mark| match mark.value.as_ref()?.value.as_ref()? {
                 Value::IntValue(nanos) => Some(*nanos),
                 _ => None,
             });
             let error = span.start_time_unix_nano as i64 - start;
-            left.push(Left { window, host: host.clone(), error, within });
+            let moved = span.start_time_unix_nano as i64 - recorded[&span.span_id];
+            left.push(Left { window, host: host.clone(), error, is_right: *is_right, moved, within });
         }
     }
     let resets = stage.metric("unskew_model_resets_total", "").await;
@@ -181,7 +222,7 @@ impl Replay {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn constant_offsets_are_learnt_in_two_windows() {
-    let replay = replay("s1", ", reference: lg-1").await;
+    let replay = replay(&Traffic::of_laboratory("s1"), ", reference: lg-1").await;
     let windows = replay.by_window();
     for (window, (spans, p50, p95)) in &windows {
         println!("s1: window {window}: {spans} spans, |error| p50 {p50:.3} ms, p95 {p95:.3} ms");
@@ -196,7 +237,7 @@ async fn constant_offsets_are_learnt_in_two_windows() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_perfect_clocks_none_is_moved() {
-    let replay = replay("s4", "").await;
+    let replay = replay(&Traffic::of_laboratory("s4"), "").await;
     replay.check_whole();
     let moved: Vec<_> = std::fs::read_dir(replay.out.path().join("windows")).unwrap().collect();
     assert!(moved.len() > 3);
@@ -207,7 +248,7 @@ async fn of_perfect_clocks_none_is_moved() {
 /// is near, the interval that a span is marked with holds the truth.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn steps_are_in_the_tables_of_their_windows() {
-    let replay = replay("s3", ", reference: lg-1").await;
+    let replay = replay(&Traffic::of_laboratory("s3"), ", reference: lg-1").await;
     replay.check_whole();
     for (window, (spans, p50, p95)) in &replay.by_window() {
         println!("s3: window {window}: {spans} spans, |error| p50 {p50:.3} ms, p95 {p95:.3} ms");
@@ -235,4 +276,53 @@ async fn steps_are_in_the_tables_of_their_windows() {
     assert!(all > 5_000 && held * 100 >= all * 90, "{held} of {all}");
     let late = replay.left.iter().filter(|left| left.window >= 2 && left.host == "lg-1");
     assert!(late.map(|left| left.error.abs()).max() < Some(5_000_000), "the reference is not moved");
+}
+
+/// By how much `fix` of the whole moves a right clock's span at the most, ns.
+fn moved_by_fix(case: &str, reference: Option<&str>, truth: &HashMap<Vec<u8>, Truth>) -> i64 {
+    let out = tempfile::tempdir().unwrap();
+    let input = data(&format!("cases/{case}/traces.jsonl.zst"));
+    let mut settings = common::settings(&[input], &out.path().join("fixed"), &[unskew::settings::Write::Parquet]);
+    settings.reference = reference.map(str::to_owned);
+    common::fix(&settings);
+    let mut most = 0;
+    for batch in batches(&common::traces(&out.path().join("fixed"))) {
+        for (hex, offset) in texts(&batch, "span_id").iter().zip(ints(&batch, "offset_ns")) {
+            most = if truth[&id(hex)].is_right { offset.abs().max(most) } else { most };
+        }
+    }
+    most
+}
+
+/// What people reported: window by window right clocks are moved by no more than `fix` of the whole moves them, and a millisecond.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn right_clocks_stay_right() {
+    let bad =
+        ["early_100s", "late_50ms", "usual_clocks", "usual_clocks_none_bad"].map(|it| format!("one_bad_reading/{it}"));
+    let ticks = ["both_tick", "start_ticks"].map(|it| format!("ten_ms_tick/{it}"));
+    let others = ["two_time_sources", "devices"].map(str::to_owned);
+    let mut replays = tokio::task::JoinSet::new();
+    for case in bad.into_iter().chain(ticks).chain(others) {
+        replays.spawn(async move {
+            let traffic = Traffic::of_case(&case);
+            let reference = case.contains("usual_clocks").then_some("node-0");
+            let keys = reference.map_or_else(String::new, |name| format!(", reference: {name}"));
+            let replay = replay(&traffic, &keys).await;
+            replay.check_whole();
+            let right = replay.left.iter().filter(|left| left.is_right);
+            let moved = right.map(|left| (left.moved.abs(), left.window, &left.host));
+            let most = moved.max().unwrap();
+            let by_fix = moved_by_fix(&case, reference, &traffic.truth);
+            println!(
+                "{case}: right clocks moved by at most {:.3} ms (window {}, {}), by `fix` of the whole {:.3} ms",
+                most.0 as f64 / 1e6,
+                most.1,
+                most.2,
+                by_fix as f64 / 1e6
+            );
+            (case, most.0 <= by_fix + 1_000_000)
+        });
+    }
+    let all = replays.join_all().await;
+    assert!(all.iter().all(|(_, holds)| *holds), "{all:?}");
 }

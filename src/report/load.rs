@@ -3,7 +3,9 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use polars::prelude::{DataFrame, Int64Chunked, LazyFrame, PlRefPath, ScanArgsParquet, StringChunked, col};
+use polars::prelude::{
+    DataFrame, HiveOptions, Int64Chunked, LazyFrame, PlRefPath, ScanArgsParquet, StringChunked, col,
+};
 
 use super::kinds::{FindingRow, KindRow, by_kind};
 use super::skew::{ClockRow, StepRow};
@@ -54,11 +56,12 @@ fn read(table: &Path, columns: &[&str]) -> Result<DataFrame> {
     let named = || table.display().to_string();
     let path = PlRefPath::try_from_path(table).with_context(named)?;
     let columns: Vec<_> = columns.iter().copied().map(col).collect();
-    LazyFrame::scan_parquet(path, ScanArgsParquet::default())
-        .with_context(named)?
-        .select(columns)
-        .collect()
-        .with_context(named)
+    LazyFrame::scan_parquet(path, plain()).with_context(named)?.select(columns).collect().with_context(named)
+}
+
+/// A file's own columns: `window=…` in its path is none.
+fn plain() -> ScanArgsParquet {
+    ScanArgsParquet { hive_options: HiveOptions::new_disabled(), ..ScanArgsParquet::default() }
 }
 
 fn text<'a>(frame: &'a DataFrame, name: &str) -> Result<&'a StringChunked> {
