@@ -54,11 +54,18 @@ fn read(table: &Path, columns: &[&str]) -> Result<DataFrame> {
     let named = || table.display().to_string();
     let path = PlRefPath::try_from_path(table).with_context(named)?;
     let columns: Vec<_> = columns.iter().copied().map(col).collect();
-    LazyFrame::scan_parquet(path, ScanArgsParquet::default())
+    LazyFrame::scan_parquet(path, scan_options())
         .with_context(named)?
         .select(columns)
         .collect()
         .with_context(named)
+}
+
+/// How Parquet files are scanned: a folder's name is no column, as `window=…` would be by Hive's manner.
+pub fn scan_options() -> ScanArgsParquet {
+    let mut options = ScanArgsParquet::default();
+    options.hive_options.enabled = Some(false);
+    options
 }
 
 fn text<'a>(frame: &'a DataFrame, name: &str) -> Result<&'a StringChunked> {

@@ -18,7 +18,7 @@ pub use findings::{
 };
 pub use keys::{OnKey, of_alike, of_shared};
 pub use kinds::KindRow;
-pub use load::load;
+pub use load::{load, scan_options};
 pub use skew::{ClockRow, Skew, StepRow, clock_rows, exchanges, kind_rows, step_rows, tables};
 pub use summary::{FileSummary, Summary, Undecided, problem_lines};
 pub use table::{Metadata, SCHEMA_VERSION};
