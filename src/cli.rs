@@ -107,9 +107,13 @@ struct FixArgs {
 }
 
 /// What is wrong with which clock, before and after: the report of an earlier run.
+///
+/// Of a folder of windows, as `serve --out DIR` writes them, all windows are told as one history.
+///
+/// Exit status: 0 done; 1 there is no report, or a window could not be read (named; the rest is told); 2 usage.
 #[derive(Args)]
 struct ReportArgs {
-    /// The output folder of `fix`
+    /// The output folder of `fix`, or of `serve`
     dir: PathBuf,
     /// For programs rather than people
     #[arg(long)]
@@ -264,19 +268,38 @@ fn progress() -> indicatif::ProgressBar {
 }
 
 fn report_of(args: &ReportArgs) -> Result<ExitCode> {
+    if let Some(windows) = io::windows_in(&args.dir)? {
+        return history_of(&windows, args.json);
+    }
     let report = report::load(&args.dir)?;
     if args.json {
-        let value = serde_json::json!({
+        print_json(&serde_json::json!({
             "summary": report.summary,
             "clocks": report::worst_first(&report.clocks),
             "steps": report.steps,
             "findings": report.findings,
-        });
-        print(&(serde_json::to_string_pretty(&value)? + "\n"))?;
+        }))?;
     } else {
         print(&report::render(&report))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn history_of(windows: &[PathBuf], as_json: bool) -> Result<ExitCode> {
+    let history = report::load_windows(windows);
+    let all = &history.all;
+    if as_json {
+        print_json(&serde_json::json!({
+            "windows": history.windows,
+            "clocks": report::worst_first(&all.clocks),
+            "steps": all.steps,
+            "findings": all.findings,
+            "problems": all.summary.problems,
+        }))?;
+    } else {
+        print(&report::render_history(&history))?;
+    }
+    Ok(if all.summary.problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn models_of(args: &ModelsArgs) -> Result<ExitCode> {
@@ -364,9 +387,16 @@ fn score_of(args: &ScoreArgs) -> Result<ExitCode> {
         GaugeArg::Median => Gauge::Median,
     };
     let score = score::score(&args.dir, &args.truth, gauge)?;
-    let text = if args.json { serde_json::to_string_pretty(&score)? + "\n" } else { score.to_string() };
-    print(&text)?;
+    if args.json {
+        print_json(&score)?
+    } else {
+        print(&score.to_string())?
+    };
     Ok(ExitCode::SUCCESS)
+}
+
+fn print_json(value: &impl serde::Serialize) -> Result<()> {
+    print(&(serde_json::to_string_pretty(value)? + "\n"))
 }
 
 /// A reader that has gone (`| head`) is no error.

@@ -1,6 +1,19 @@
 //! What a run writes, to the letter: every table's columns, and what is shown to people.
 
+/// The stored text; a run that is asked to (`INSTA_UPDATE=always`) stores it anew, any other fails on a difference.
+macro_rules! snapshot {
+    ($name:literal, $text:expr) => {{
+        let mut settings = insta::Settings::clone_current();
+        settings.set_snapshot_path(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/tables"));
+        settings.set_prepend_module_to_snapshot(false);
+        settings.set_omit_expression(true);
+        settings.bind(|| insta::assert_snapshot!($name, $text));
+    }};
+}
+
 mod common;
+#[path = "tables/windows.rs"]
+mod windows;
 
 use std::fs;
 use std::path::Path;
@@ -165,17 +178,6 @@ fn said(arguments: &[&str]) -> String {
     let output = Command::new(env!("CARGO_BIN_EXE_unskew")).args(arguments).env_remove("COLUMNS").output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
-}
-
-/// The stored text; a run that is asked to (`INSTA_UPDATE=always`) stores it anew, any other fails on a difference.
-macro_rules! snapshot {
-    ($name:literal, $text:expr) => {{
-        let mut settings = insta::Settings::clone_current();
-        settings.set_snapshot_path("tables");
-        settings.set_prepend_module_to_snapshot(false);
-        settings.set_omit_expression(true);
-        settings.bind(|| insta::assert_snapshot!($name, $text));
-    }};
 }
 
 #[test]

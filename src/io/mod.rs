@@ -12,6 +12,7 @@ mod layout;
 mod output;
 mod records;
 mod whole;
+mod windows;
 
 pub use detect::{Undetected, detect};
 pub use folder::{NotOurs, Stage, check, replaces};
@@ -20,3 +21,4 @@ pub use layout::{Compression, Framing, Layout};
 pub use output::{AtomicFile, RecordWriter, atomic_write};
 pub use records::{MAX_RECORD, ProblemKind, Record, RecordProblem, Records};
 pub use whole::{files_in, read, read_text, within};
+pub use windows::{window_number, windows_in};

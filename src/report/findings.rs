@@ -57,6 +57,19 @@ impl Tally {
         self.late_after += u64::from(after.late_ns > 0);
         self.worst_late_after_ns = self.worst_late_after_ns.max(after.late_ns);
     }
+
+    /// Those of two windows.
+    pub(super) fn then(self, later: Self) -> Self {
+        Self {
+            pairs: self.pairs + later.pairs,
+            before: self.before + later.before,
+            after: self.after + later.after,
+            early_after: self.early_after + later.early_after,
+            worst_early_after_ns: self.worst_early_after_ns.max(later.worst_early_after_ns),
+            late_after: self.late_after + later.late_after,
+            worst_late_after_ns: self.worst_late_after_ns.max(later.worst_late_after_ns),
+        }
+    }
 }
 
 /// What the links table counts.

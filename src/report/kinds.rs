@@ -26,6 +26,9 @@ pub struct KindRow {
     pub left: u64,
     /// The worst of them.
     pub example: String,
+    /// How bad that is, ns: as written, then as recorded.
+    #[serde(skip)]
+    pub worst_ns: [Option<i64>; 2],
     pub advice: &'static str,
 }
 
@@ -51,9 +54,35 @@ pub fn by_kind<'a>(findings: impl Iterator<Item = FindingRow<'a>>) -> Vec<KindRo
         count,
         left,
         example: example(&worst),
+        worst_ns: [worst.after_ns, worst.before_ns],
         advice: advice(kind),
     };
     kinds.into_iter().map(row).collect()
+}
+
+/// Findings by kind of several windows, summed and in order of their names. The example is the worst window's, which it names; of
+/// equals the first's.
+pub fn of_windows(windows: impl IntoIterator<Item = (String, Vec<KindRow>)>) -> Vec<KindRow> {
+    let mut kinds: BTreeMap<String, KindRow> = BTreeMap::new();
+    for (window, rows) in windows {
+        for mut row in rows {
+            row.example += &format!("{}in {window}", if row.example.is_empty() { "" } else { ", " });
+            let all = match kinds.remove(&row.kind) {
+                Some(earlier) => earlier.then(row),
+                None => row,
+            };
+            kinds.insert(all.kind.clone(), all);
+        }
+    }
+    kinds.into_values().collect()
+}
+
+impl KindRow {
+    fn then(self, later: Self) -> Self {
+        let (count, left) = (self.count + later.count, self.left + later.left);
+        let worst = if later.worst_ns > self.worst_ns { later } else { self };
+        Self { count, left, ..worst }
+    }
 }
 
 fn example(worst: &FindingRow<'_>) -> String {

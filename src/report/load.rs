@@ -1,15 +1,16 @@
 //! Reading a report back, with Polars: its Arrow is its own, so the two meet through the files.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use polars::prelude::{
     DataFrame, HiveOptions, Int64Chunked, LazyFrame, PlRefPath, ScanArgsParquet, StringChunked, col,
 };
 
+use super::history::{History, WindowReport, history};
 use super::kinds::{FindingRow, KindRow, by_kind};
 use super::skew::{ClockRow, StepRow};
-use super::summary::Summary;
+use super::summary::{FileSummary, Summary};
 use super::terminal::Report;
 use crate::io;
 
@@ -19,7 +20,7 @@ use crate::io;
 /// Where the folder holds no report, or one that cannot be read.
 pub fn load(folder: &Path) -> Result<Report> {
     let summary = io::read(&folder.join("summary.json"))
-        .context("no summary.json, so no report; give the --out folder of `unskew fix`")?;
+        .context("no summary.json, so no report; give the --out folder of `unskew fix` or `unskew serve`")?;
     let summary: Summary = serde_json::from_slice(&summary).context("summary.json")?;
     let table = |name: &str, columns: &[&str]| read(&folder.join("skew").join(name), columns);
     let clocks = table("clocks.parquet", &CLOCKS)?;
@@ -31,6 +32,30 @@ pub fn load(folder: &Path) -> Result<Report> {
         findings: kind_rows(&findings).context("findings.parquet")?,
         summary,
     })
+}
+
+/// The reports of windows, oldest first, as one. Those that cannot be read, as they are torn or being removed, are its problems.
+pub fn load_windows(folders: &[PathBuf]) -> History {
+    let (mut windows, mut unread) = (Vec::new(), Vec::new());
+    for folder in folders {
+        let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        match load(folder).and_then(|report| Ok((report, period(folder)?))) {
+            Ok((report, period)) => windows.push(WindowReport { name, report, period }),
+            Err(error) => unread.push(FileSummary { file: name, problem: format!("cannot be read: {error:#}") }),
+        }
+    }
+    history(windows, unread)
+}
+
+/// The first and the last time at which calls tell of a clock, ns. The reference has a knot before all calls.
+fn period(folder: &Path) -> Result<Option<[i64; 2]>> {
+    let offsets =
+        read(&folder.join("skew/offsets.parquet"), &["time_unix_nano", "exchanges"]).context("offsets.parquet")?;
+    let (times, exchanges) = (int(&offsets, "time_unix_nano")?, int(&offsets, "exchanges")?);
+    let told = times.iter().zip(exchanges.iter()).filter(|(_, exchanges)| *exchanges != Some(0));
+    Ok(told.filter_map(|(time, _)| time).fold(None, |period: Option<[i64; 2]>, time| {
+        Some(period.map_or([time; 2], |[from, until]| [from.min(time), until.max(time)]))
+    }))
 }
 
 const CLOCKS: [&str; 12] = [
@@ -56,11 +81,11 @@ fn read(table: &Path, columns: &[&str]) -> Result<DataFrame> {
     let named = || table.display().to_string();
     let path = PlRefPath::try_from_path(table).with_context(named)?;
     let columns: Vec<_> = columns.iter().copied().map(col).collect();
-    LazyFrame::scan_parquet(path, plain()).with_context(named)?.select(columns).collect().with_context(named)
+    LazyFrame::scan_parquet(path, scan_options()).with_context(named)?.select(columns).collect().with_context(named)
 }
 
-/// A file's own columns: `window=…` in its path is none.
-fn plain() -> ScanArgsParquet {
+/// How Parquet files are scanned: a folder's name is no column, as `window=…` would be by Hive's manner.
+pub fn scan_options() -> ScanArgsParquet {
     ScanArgsParquet { hive_options: HiveOptions::new_disabled(), ..ScanArgsParquet::default() }
 }
 

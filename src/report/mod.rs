@@ -2,6 +2,7 @@
 
 mod columns;
 mod findings;
+mod history;
 mod keys;
 mod kinds;
 mod load;
@@ -16,12 +17,13 @@ pub use findings::{
     Finding, LinkCounts, Shown, Tally, of_contradictions, of_edges, of_left, of_oddities, of_one_clock, of_sources,
     of_ticks, of_times,
 };
+pub use history::{History, Window};
 pub use keys::{OnKey, of_alike, of_shared};
 pub use kinds::KindRow;
-pub use load::load;
+pub use load::{load, load_windows, scan_options};
 pub use skew::{ClockRow, Skew, StepRow, clock_rows, exchanges, kind_rows, step_rows, tables};
 pub use summary::{FileSummary, Summary, Undecided, problem_lines};
 pub use table::{Metadata, SCHEMA_VERSION};
-pub use terminal::{Report, render, worst_first};
+pub use terminal::{Report, render, render_history, worst_first};
 pub use traces::{Row, Rows, schema, writer_properties};
 pub use verdict::ByTrace;

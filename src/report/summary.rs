@@ -50,6 +50,39 @@ pub struct Summary {
     pub problems: Vec<FileSummary>,
 }
 
+impl Summary {
+    /// The numbers of two windows as one run's: counts are summed, names are the later's, and of sizes the larger is kept.
+    #[must_use]
+    pub fn then(mut self, later: Summary) -> Summary {
+        later.findings.into_iter().for_each(|(kind, count)| *self.findings.entry(kind).or_default() += count);
+        let furthest = [self.furthest_by_trace_ns, later.furthest_by_trace_ns].into_iter().flatten();
+        Summary {
+            schema_version: later.schema_version,
+            reference: later.reference.or(self.reference),
+            dry_run: self.dry_run || later.dry_run,
+            spans: self.spans + later.spans,
+            moved: self.moved + later.moved,
+            nudged: self.nudged.max(later.nudged).map(|_| self.nudged.unwrap_or(0) + later.nudged.unwrap_or(0)),
+            largest_nudge_ns: self.largest_nudge_ns.max(later.largest_nudge_ns),
+            marked_before: self.marked_before + later.marked_before,
+            duplicates: self.duplicates + later.duplicates,
+            furthest_by_trace_ns: furthest.max_by_key(|nanos| nanos.abs()),
+            clocks: self.clocks.max(later.clocks),
+            clocks_moved: self.clocks_moved.max(later.clocks_moved),
+            clocks_compared: self.clocks_compared.max(later.clocks_compared),
+            median_clock: later.median_clock.or(self.median_clock),
+            undecided: later.undecided,
+            groups: self.groups.max(later.groups),
+            exchanges: self.exchanges + later.exchanges,
+            inversions: self.inversions.then(later.inversions),
+            median_uncertainty_ns: later.median_uncertainty_ns.or(self.median_uncertainty_ns),
+            agree_within_ns: self.agree_within_ns.max(later.agree_within_ns),
+            findings: self.findings,
+            problems: [self.problems, later.problems].concat(),
+        }
+    }
+}
+
 /// Two clocks that differ, by their display names.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Undecided {

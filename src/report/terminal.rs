@@ -2,10 +2,11 @@
 
 use std::fmt::Write;
 
+use super::history::{History, Window};
 use super::kinds::KindRow;
 use super::skew::{ClockRow, StepRow};
-use super::summary::{Summary, problem_lines};
-use crate::clock::{ErrorBound, Offset, Span};
+use super::summary::{FileSummary, Summary, problem_lines};
+use crate::clock::{ErrorBound, FrequencyError, Offset, Span};
 
 /// Rows told one by one; the rest is counted.
 const SHOWN: usize = 20;
@@ -27,23 +28,124 @@ pub fn worst_first(clocks: &[ClockRow]) -> Vec<&ClockRow> {
     rows
 }
 
+/// What differs between the report of one run and that of several windows.
+struct Manner {
+    columns: &'static [Column],
+    are_wrong: [&'static str; 2],
+    /// Where the rows are that are not told.
+    clocks: &'static str,
+    steps: &'static str,
+}
+
+/// A column of the table of clocks that are wrong: its head, and its text of a clock.
+type Column = (&'static str, fn(&ClockRow) -> String);
+
+const CLOCK: Column = ("clock", |row| row.clock.clone());
+const FIRST: Column = ("first", |row| offset(row.offset_first_ns));
+const LAST: Column = ("last", |row| offset(row.offset_last_ns));
+const LARGEST: Column = ("largest", |row| offset(row.offset_largest_ns));
+const BOUND: Column =
+    ("± 95 %", |row| row.uncertainty_ns.map_or_else(none, |nanos| ErrorBound::ns(nanos).to_string()));
+const FREQUENCY: Column =
+    ("frequency", |row| row.frequency_ppm.map_or_else(none, |ppm| FrequencyError::gains_ppm(ppm).to_string()));
+const STEPS: Column = ("steps", |row| row.steps.to_string());
+const SPANS: Column = ("spans", |row| count(row.spans.unsigned_abs()));
+const MOVED: Column = ("moved", |row| count(row.moved.unsigned_abs()));
+const VERDICT: Column = ("verdict", |row| row.verdict.clone());
+
+const OF_A_RUN: Manner = Manner {
+    columns: &[CLOCK, FIRST, LARGEST, BOUND, VERDICT],
+    are_wrong: ["clock is", "clocks are"],
+    clocks: " in skew/clocks.parquet",
+    steps: " in skew/steps.parquet",
+};
+
+const OF_WINDOWS: Manner = Manner {
+    columns: &[CLOCK, FIRST, LAST, LARGEST, BOUND, FREQUENCY, STEPS, SPANS, MOVED, VERDICT],
+    are_wrong: ["clock was", "clocks were"],
+    clocks: ", which --json tells",
+    steps: ", which --json tells",
+};
+
+fn offset(nanos: Option<i64>) -> String {
+    nanos.map_or_else(none, |nanos| Offset::ahead_ns(nanos).to_string())
+}
+
+fn none() -> String {
+    "–".to_owned()
+}
+
+/// Clocks by what is told of them, the worst first.
+struct Sorted<'a> {
+    /// Of which nobody can tell which is wrong.
+    differing: Vec<&'a ClockRow>,
+    wrong: Vec<&'a ClockRow>,
+    contradictory: Vec<&'a ClockRow>,
+    unknown: Vec<&'a ClockRow>,
+    /// How many have nothing wrong with them.
+    well: usize,
+}
+
+impl<'a> Sorted<'a> {
+    fn of(report: &'a Report, is_wrong: impl Fn(&ClockRow) -> bool) -> Self {
+        let clocks = worst_first(&report.clocks);
+        let (wrong, others): (Vec<&ClockRow>, Vec<&ClockRow>) = clocks.into_iter().partition(|row| is_wrong(row));
+        let is_undecided = |row: &&ClockRow| report.summary.undecided.iter().any(|pair| pair.other == row.clock);
+        let (differing, wrong) = wrong.into_iter().partition(is_undecided);
+        let (contradictory, others): (_, Vec<&ClockRow>) =
+            others.into_iter().partition(|row| row.state == "contradictory");
+        let (unknown, well): (_, Vec<&ClockRow>) = others.into_iter().partition(|row| row.state == "no_evidence");
+        Self { differing, wrong, contradictory, unknown, well: well.len() }
+    }
+}
+
+/// Whether a run found a clock off, by its row.
+pub(super) fn is_off(row: &ClockRow) -> bool {
+    ["corrected", "capped"].contains(&row.state.as_str())
+}
+
 /// The report of one run.
 pub fn render(report: &Report) -> String {
-    let Report { clocks, summary, .. } = report;
+    let sorted = Sorted::of(report, is_off);
     let mut text = String::new();
-    let of_state = |states: &[&str]| -> Vec<&ClockRow> {
-        worst_first(clocks).into_iter().filter(|row| states.contains(&row.state.as_str())).collect()
-    };
-    let (differing, wrong): (Vec<&ClockRow>, Vec<&ClockRow>) = of_state(&["corrected", "capped"])
-        .into_iter()
-        .partition(|row| summary.undecided.iter().any(|pair| pair.other == row.clock));
-    let (contradictory, unknown) = (of_state(&["contradictory"]), of_state(&["no_evidence"]));
-    let well = clocks.len() - differing.len() - wrong.len() - contradictory.len() - unknown.len();
-    for row in &differing {
-        undecided(&mut text, row, summary);
+    found(&mut text, report, &sorted, &OF_A_RUN);
+    next_steps(&mut text, &sorted);
+    text
+}
+
+/// The report of several windows as one history.
+pub fn render_history(history: &History) -> String {
+    let mut text = String::new();
+    if history.windows.is_empty() {
+        let _ = writeln!(text, "{}", no_window(&history.all.summary.problems));
+    } else {
+        let sorted = Sorted::of(&history.all, |row| history.wrong.contains(&row.clock));
+        let _ = writeln!(text, "{}\n", headline_of_windows(history));
+        found(&mut text, &history.all, &sorted, &OF_WINDOWS);
+        windows(&mut text, &history.windows);
+        next_steps(&mut text, &sorted);
+    }
+    text
+}
+
+/// All that was found, but what to do next.
+fn found(text: &mut String, report: &Report, sorted: &Sorted<'_>, manner: &Manner) {
+    clocks(text, report, sorted, manner);
+    steps(text, &report.steps, manner);
+    numbers(text, &report.summary);
+    findings(text, &report.findings);
+    for problem in problem_lines(&report.summary.problems) {
+        let _ = writeln!(text, "problem     {problem}");
+    }
+}
+
+fn clocks(text: &mut String, report: &Report, sorted: &Sorted<'_>, manner: &Manner) {
+    let Sorted { differing, wrong, contradictory, unknown, well } = sorted;
+    for row in differing {
+        undecided(text, row, &report.summary);
     }
     if !wrong.is_empty() {
-        table(&mut text, &wrong, summary);
+        table(text, wrong, &report.summary, manner);
     }
     if !contradictory.is_empty() {
         let count = contradictory.len();
@@ -56,28 +158,24 @@ pub fn render(report: &Report) -> String {
         );
     }
     if !wrong.is_empty() || !differing.is_empty() || !contradictory.is_empty() {
-        if well > 0 {
-            let them = if well == 1 { "it" } else { "them" };
-            let _ = writeln!(text, "{well} more {} nothing wrong with {them}", plural_has(well));
+        if *well > 0 {
+            let them = if *well == 1 { "it" } else { "them" };
+            let _ = writeln!(text, "{well} more {} nothing wrong with {them}", plural_has(*well));
         }
     } else {
-        let _ = writeln!(text, "{}", headline(report, well));
+        let _ = writeln!(text, "{}", headline(report, *well));
     }
-    for row in contradictory.iter().chain(&unknown).take(SHOWN) {
+    for row in contradictory.iter().chain(unknown).take(SHOWN) {
         let _ = writeln!(text, "{}: {}", row.clock, row.verdict);
     }
-    let told = contradictory.len() + unknown.len();
-    if told > SHOWN {
-        let _ = writeln!(text, "… and {} more in skew/clocks.parquet", told - SHOWN);
+    more(text, "", contradictory.len() + unknown.len(), manner.clocks);
+}
+
+/// How many rows are not told.
+fn more(text: &mut String, indent: &str, rows: usize, place: &str) {
+    if rows > SHOWN {
+        let _ = writeln!(text, "{indent}… and {} more{place}", rows - SHOWN);
     }
-    steps(&mut text, &report.steps);
-    numbers(&mut text, summary);
-    findings(&mut text, &report.findings);
-    for problem in problem_lines(&summary.problems) {
-        let _ = writeln!(text, "problem     {problem}");
-    }
-    next_steps(&mut text, &[differing, wrong, contradictory, unknown].concat());
-    text
 }
 
 /// What the run comes to where no clock is said to be wrong.
@@ -142,6 +240,50 @@ fn headline(report: &Report, well: usize) -> String {
     }
 }
 
+/// How many windows there are, from when until when, and what they hold.
+fn headline_of_windows(history: &History) -> String {
+    let Summary { spans, moved, clocks, .. } = &history.all.summary;
+    let number = history.windows.len();
+    let period =
+        history.period.map_or_else(String::new, |[from, until]| format!(" from {} until {}", utc(from), utc(until)));
+    format!(
+        "{} {}{period}: {} {} on {} {}, {} moved",
+        count(number as u64),
+        plural(number, "window"),
+        count(*spans),
+        plural(*spans as usize, "span"),
+        count(*clocks),
+        plural(*clocks as usize, "clock"),
+        count(*moved)
+    )
+}
+
+/// Why there is nothing to tell of windows.
+fn no_window(problems: &[FileSummary]) -> String {
+    if problems.is_empty() {
+        return "no window is written yet: `unskew serve --out DIR` writes one when `window`, ten minutes unless configured, is \
+                over and spans came in it; what `fix` failed at is in DIR/failed"
+            .to_owned();
+    }
+    format!("no window could be read:\n  {}", problem_lines(problems).join("\n  "))
+}
+
+/// What each window came to, the newest first.
+fn windows(text: &mut String, windows: &[Window]) {
+    let heads = ["window", "spans", "moved", "clocks moved", "inversions", "problems"];
+    let line = |Window { name, summary }: &Window| {
+        let Summary { spans, moved, clocks_moved, inversions, problems, .. } = summary;
+        let numbers = [*spans, *moved, *clocks_moved].map(count);
+        let inversions = format!("{} → {}", count(inversions.before), count(inversions.after));
+        [vec![name.clone()], numbers.to_vec(), vec![inversions, count(problems.len() as u64)]].concat()
+    };
+    let mut lines = vec![heads.map(str::to_owned).to_vec()];
+    lines.extend(windows.iter().take(SHOWN).map(line));
+    let _ = writeln!(text);
+    aligned(text, &lines);
+    more(text, "  ", windows.len(), OF_WINDOWS.clocks);
+}
+
 /// Two clocks that only know each other.
 fn undecided(text: &mut String, row: &ClockRow, summary: &Summary) {
     let Some(pair) = summary.undecided.iter().find(|pair| pair.other == row.clock) else { return };
@@ -160,51 +302,39 @@ fn undecided(text: &mut String, row: &ClockRow, summary: &Summary) {
     );
 }
 
-fn table(text: &mut String, wrong: &[&ClockRow], summary: &Summary) {
-    let offset = |nanos: Option<i64>| nanos.map_or_else(|| "–".to_owned(), |nanos| Offset::ahead_ns(nanos).to_string());
-    let bound = |nanos: Option<i64>| nanos.map_or_else(|| "–".to_owned(), |nanos| ErrorBound::ns(nanos).to_string());
+fn table(text: &mut String, wrong: &[&ClockRow], summary: &Summary, manner: &Manner) {
     let against = match (&summary.reference, &summary.median_clock) {
         (Some(name), _) => format!("`{name}`"),
         (None, Some(name)) => format!("the median clock, `{name}`"),
         (None, None) => "the median clock of each group".to_owned(),
     };
-    let mut lines = vec![["clock".to_owned(), "first".into(), "largest".into(), "± 95 %".into(), "verdict".into()]];
-    lines.extend(wrong.iter().take(SHOWN).map(|row| {
-        [
-            row.clock.clone(),
-            offset(row.offset_first_ns),
-            offset(row.offset_largest_ns),
-            bound(row.uncertainty_ns),
-            row.verdict.clone(),
-        ]
-    }));
-    let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..4).map(width).collect();
-    let _ = writeln!(
-        text,
-        "{} {} wrong, against {against}:",
-        wrong.len(),
-        if wrong.len() == 1 { "clock is" } else { "clocks are" }
-    );
-    let _ = writeln!(text);
-    for [clock, first, largest, bound, verdict] in &lines {
-        let _ = writeln!(
-            text,
-            "  {clock:<a$}  {first:>b$}  {largest:>c$}  {bound:>d$}  {verdict}",
-            a = widths[0],
-            b = widths[1],
-            c = widths[2],
-            d = widths[3]
-        );
-    }
-    if wrong.len() > SHOWN {
-        let _ = writeln!(text, "  … and {} more in skew/clocks.parquet", wrong.len() - SHOWN);
-    }
+    let [one, several] = manner.are_wrong;
+    let are = if wrong.len() == 1 { one } else { several };
+    let _ = writeln!(text, "{} {are} wrong, against {against}:\n", wrong.len());
+    let mut lines = vec![manner.columns.iter().map(|(head, _)| (*head).to_owned()).collect()];
+    lines.extend(wrong.iter().take(SHOWN).map(|row| manner.columns.iter().map(|(_, text)| text(row)).collect()));
+    aligned(text, &lines);
+    more(text, "  ", wrong.len(), manner.clocks);
     let _ = writeln!(text);
 }
 
+/// Lines of as many columns each: the first ends, the others begin at its widest text, and the last is as long as it is.
+fn aligned(text: &mut String, lines: &[Vec<String>]) {
+    let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
+    let columns = lines.first().map_or(0, Vec::len);
+    let widths: Vec<usize> = (0..columns.saturating_sub(1)).map(width).collect();
+    for line in lines {
+        let cell = |(column, (cell, &width)): (usize, (&String, &usize))| match column {
+            0 => format!("  {cell:<width$}"),
+            _ => format!("  {cell:>width$}"),
+        };
+        let cells: String = line.iter().zip(&widths).enumerate().map(cell).collect();
+        let _ = writeln!(text, "{cells}  {}", line.last().map_or("", String::as_str));
+    }
+}
+
 /// Steps and slews, by clock and time.
-fn steps(text: &mut String, steps: &[StepRow]) {
+fn steps(text: &mut String, steps: &[StepRow], manner: &Manner) {
     if steps.is_empty() {
         return;
     }
@@ -226,9 +356,7 @@ fn steps(text: &mut String, steps: &[StepRow]) {
             ErrorBound::ns(step.uncertainty_ns)
         );
     }
-    if steps.len() > SHOWN {
-        let _ = writeln!(text, "{:<12}… and {} more in skew/steps.parquet", "", steps.len() - SHOWN);
-    }
+    more(text, &" ".repeat(12), steps.len(), manner.steps);
 }
 
 /// A time of the dump to the millisecond, UTC.
@@ -264,7 +392,7 @@ fn numbers(text: &mut String, summary: &Summary) {
 }
 
 fn findings(text: &mut String, findings: &[KindRow]) {
-    for (index, KindRow { kind, count: number, left: still, example, advice }) in findings.iter().enumerate() {
+    for (index, KindRow { kind, count: number, left: still, example, advice, .. }) in findings.iter().enumerate() {
         let head = if index == 0 { "findings" } else { "" };
         let example = if example.is_empty() { String::new() } else { format!(": {example}") };
         let left = match *still {
@@ -279,9 +407,10 @@ fn findings(text: &mut String, findings: &[KindRow]) {
     }
 }
 
-fn next_steps(text: &mut String, rows: &[&ClockRow]) {
-    let advice: Vec<&str> =
-        rows.iter().map(|row| row.advice.as_str()).filter(|text| !text.is_empty()).take(3).collect();
+fn next_steps(text: &mut String, sorted: &Sorted<'_>) {
+    let Sorted { differing, wrong, contradictory, unknown, .. } = sorted;
+    let rows = [differing, wrong, contradictory, unknown].into_iter().flatten();
+    let advice: Vec<&str> = rows.map(|row| row.advice.as_str()).filter(|text| !text.is_empty()).take(3).collect();
     if !advice.is_empty() {
         let _ = writeln!(text, "\nnext");
         advice.iter().for_each(|line| {

@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use parquet::file::reader::{FileReader, SerializedFileReader};
-use polars::prelude::{DataFrame, DataType, JoinArgs, JoinType, LazyFrame, PlRefPath, ScanArgsParquet, col, lit};
+use polars::prelude::{DataFrame, DataType, JoinArgs, JoinType, LazyFrame, PlRefPath, col, lit};
 use serde::Deserialize;
 
 use crate::clock::ReferenceTime;
 use crate::io;
+use crate::report::scan_options;
 
 /// A span with what was recorded, what was written and, where the truth has it, what was true. Times in
 /// Unix nanoseconds.
@@ -124,7 +125,7 @@ pub(super) fn parts(folder: &Path) -> Result<Vec<PathBuf>> {
 
 fn scan(paths: Vec<PathBuf>) -> Result<LazyFrame> {
     let paths = paths.into_iter().map(PlRefPath::try_from_pathbuf).collect::<Result<_, _>>()?;
-    Ok(LazyFrame::scan_parquet_files(paths, ScanArgsParquet::default())?)
+    Ok(LazyFrame::scan_parquet_files(paths, scan_options())?)
 }
 
 fn spans(rows: &DataFrame) -> Result<Scored> {

@@ -9,6 +9,7 @@ mod entry;
 mod recorder;
 mod segment;
 
+pub use crate::io::window_number as number;
 pub use entry::hash;
 pub use recorder::{NotRecorded, Recorder};
-pub use segment::{Dumps, Folders, number};
+pub use segment::{Dumps, Folders};

@@ -316,7 +316,7 @@ fn named(now: SystemTime, window: Duration, number: u64) -> (String, SystemTime)
 #[cfg(test)]
 mod tests {
     use super::super::entry::hash;
-    use super::super::segment::number;
+    use super::super::number;
     use super::*;
 
     fn recording(out: &std::path::Path) -> Recording {

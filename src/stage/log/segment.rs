@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 
 use super::entry::{ENTRY_BYTES, Entry, MAGIC, hash, written_hash};
+use super::number;
 use crate::stage::request::Encoding;
 
 /// A request that is to be recorded.
@@ -162,11 +163,6 @@ impl Folders {
         }
         Ok(length)
     }
-}
-
-/// The number at the end of a segment's name: they count up, whatever the clock says.
-pub fn number(name: &str) -> u64 {
-    name.rsplit_once('-').and_then(|(_, number)| number.parse().ok()).unwrap_or(0)
 }
 
 fn sync_folder(folder: &Path) -> io::Result<()> {
