@@ -174,7 +174,7 @@ fn the_collectors_fit_before_and_behind() {
 }
 
 /// Our metrics, and the labels that tell their series apart.
-const METRICS: [(&str, &[&str]); 12] = [
+const METRICS: [(&str, &[&str]); 14] = [
     ("unskew_spans_total", &["outcome"]),
     ("unskew_models_expired_clocks", &[]),
     ("unskew_pairs_out_of_order", &["when"]),
@@ -185,6 +185,8 @@ const METRICS: [(&str, &[&str]); 12] = [
     ("unskew_windows_total", &["result"]),
     ("unskew_windows_waiting", &[]),
     ("unskew_model_resets_total", &["why"]),
+    ("unskew_fell_back", &[]),
+    ("unskew_clocks_held_total", &[]),
     ("unskew_clock_offset_seconds", &["clock"]),
     ("unskew_clock_uncertainty_seconds", &["clock"]),
 ];

@@ -25,6 +25,8 @@ pub struct Era {
     /// By [`ClockId`].
     uses: Vec<Use>,
     names: Vec<Arc<str>>,
+    /// Clocks that pass unmoved as moving them did harm.
+    held: Vec<ClockId>,
 }
 
 /// What is done with a clock's spans.
@@ -53,7 +55,24 @@ impl Era {
         });
         let uses = uses.collect();
         let names = models.clocks.iter().map(|(clock, _)| clock.name.as_str().into()).collect();
-        Self { from, models, uses, names }
+        Self { from, models, uses, names, held: Vec::new() }
+    }
+
+    /// The same, with these clocks left alone.
+    #[must_use]
+    pub(super) fn holding(mut self, clocks: &[ClockId]) -> Self {
+        for ClockId(clock) in clocks {
+            if let Some(is_moved) = self.uses.get_mut(*clock as usize).filter(|it| matches!(it, Use::Until(_))) {
+                *is_moved = Use::LeftAlone;
+            }
+        }
+        self.held.extend(clocks);
+        self
+    }
+
+    /// The same under other limits.
+    pub(super) fn limited(&self, limits: &Limits) -> Self {
+        Self::of(Arc::clone(&self.models), self.from, limits).holding(&self.held)
     }
 
     pub(super) fn use_of(&self, ClockId(clock): ClockId) -> Use {

@@ -172,6 +172,16 @@ impl Published {
         [latest(self), latest(next), Some(forgotten)].into_iter().flatten().max().unwrap_or(i64::MIN)
     }
 
+    /// The same, with these clocks of the newest models left alone until others follow.
+    #[must_use]
+    pub fn holding(&self, clocks: &[ClockId]) -> Self {
+        let mut eras = self.eras(&self.limits);
+        if let Some(last) = eras.pop() {
+            eras.push(last.holding(clocks));
+        }
+        self.again(eras, &self.limits)
+    }
+
     /// The same models, followed otherwise.
     #[must_use]
     pub fn limited(&self, limits: &Limits) -> Self {
@@ -179,7 +189,7 @@ impl Published {
     }
 
     fn eras(&self, limits: &Limits) -> Vec<Era> {
-        self.eras.iter().map(|era| Era::of(Arc::clone(&era.models), era.from, limits)).collect()
+        self.eras.iter().map(|era| era.limited(limits)).collect()
     }
 
     fn again(&self, eras: Vec<Era>, limits: &Limits) -> Self {

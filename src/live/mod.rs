@@ -9,8 +9,10 @@ mod pass;
 mod ramp;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 pub use era::{Era, Limits};
 pub use find::{Found, Published};
 pub use pass::{Mode, OUTCOMES, Outcome, Passed, Tally, pass};
 pub use ramp::{RESETS, Resets, ramped};
+pub use watch::{Call, Harm, Watch};

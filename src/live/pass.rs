@@ -6,6 +6,7 @@ use rustc_hash::FxHashMap;
 
 use super::era::{Era, Use};
 use super::find::{AFTER_ARRIVAL_NS, Found, Published};
+use super::watch::Call;
 use crate::apply::{self, Placement};
 use crate::clock::{ClockId, ClockModel, LocalTime, Order, Pair, ReferenceTime};
 use crate::correct::{self, Corrected, Recorded, Sides};
@@ -67,6 +68,8 @@ pub struct Passed {
     /// In the order of the spans.
     pub edits: Vec<SpanEdit>,
     pub tally: Tally,
+    /// Where spans are moved, calls between two clocks of the newest models.
+    pub calls: Vec<Call>,
 }
 
 /// Corrects one record that arrived at this time of the stage's own clock. `found` is what [`Published::find`] gave.
@@ -100,7 +103,7 @@ pub fn pass(
             });
         }
     }
-    calls.count(&mut passed.tally, mode);
+    calls.count(&mut passed, mode, published.eras.len() - 1);
     passed
 }
 
@@ -239,7 +242,8 @@ impl Calls {
     }
 
     /// A child that starts before its parent is out of order, whatever the parent waited for.
-    fn count(&self, tally: &mut Tally, mode: Mode) {
+    fn count(&self, passed: &mut Passed, mode: Mode, newest: usize) {
+        let tally = &mut passed.tally;
         for (parent, child) in &self.called {
             let Some(caller) = self.caller(child.trace, *parent) else { continue };
             let ((era, one, group), (other_era, other, other_group)) = (caller.clock, child.clock);
@@ -253,6 +257,9 @@ impl Calls {
             tally.pairs += 1;
             tally.out_of_order[0] += u64::from(late(0));
             tally.out_of_order[1] += u64::from(late(leaves));
+            if era == newest && mode == Mode::Correct {
+                passed.calls.push(Call { clocks: [one, other], out_of_order: [late(0), late(1)] });
+            }
         }
     }
 }

@@ -188,3 +188,27 @@ fn a_span_from_far_ahead_does_not_stop_new_models() {
     let published = published.followed_by(next, ReferenceTime::from_nanos(NOON + 10 * S));
     assert_eq!(shifts(&published, &[("a", 4 * S, 4 * S, 1, None), ("b", 4 * S, 4 * S, 1, None)]), [7, 70]);
 }
+
+#[test]
+fn a_clock_that_did_harm_is_left_alone_until_its_next_models() {
+    let clocks = || models(&[("a", steady(5 * MS)), ("b", steady(50 * MS))]);
+    let spans = |at: i64| [("a", at * S, at * S, 1, None), ("b", at * S, at * S, 1, None)];
+    let published = Published::of(Some(clocks()), &limits());
+    assert_eq!(shifts(&published, &spans(2)), [5, 50]);
+    let published = published.holding(&[ClockId(1)]);
+    assert_eq!(shifts(&published, &spans(3)), [5, 0]);
+    assert_eq!(shifts(&published.limited(&limits()), &spans(3)), [5, 0]);
+    let published = published.followed_by(clocks(), ReferenceTime::from_nanos(NOON + 10 * S));
+    // What was sent before stays as it was.
+    assert_eq!(shifts(&published, &spans(3)), [5, 0]);
+    assert_eq!(shifts(&published, &spans(5)), [5, 50]);
+}
+
+#[test]
+fn calls_are_told_with_their_clocks_where_spans_are_moved() {
+    let published = Published::of(Some(models(&[("a", right()), ("b", steady(-5 * MS))])), &limits());
+    let bytes = record(&[("a", 0, 9 * MS, 3, None), ("b", -3 * MS, 0, 2, Some(0))]);
+    let call = Call { clocks: [ClockId(0), ClockId(1)], out_of_order: [true, false] };
+    assert_eq!(sent(&published, &bytes, S, Mode::Correct).calls, [call]);
+    assert_eq!(sent(&published, &bytes, S, Mode::Observe).calls, []);
+}

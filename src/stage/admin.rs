@@ -58,6 +58,10 @@ impl Admin {
             ),
             "/healthz" => (StatusCode::OK, TEXT, "ok\n".to_owned()),
             "/readyz" => match self.readiness().await {
+                Ok(()) if self.relay.settings().fell_back => {
+                    let text = "ready; nothing is corrected until SIGHUP, as that put calls out of order\n";
+                    (StatusCode::OK, TEXT, text.to_owned())
+                }
                 Ok(()) => (StatusCode::OK, TEXT, "ready\n".to_owned()),
                 Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("{reason}\n")),
             },

@@ -110,6 +110,8 @@ pub struct Metrics {
     windows: Family<ResultLabel, Counter>,
     waiting: Gauge,
     resets: Family<WhyLabel, Counter>,
+    held: Counter,
+    fell_back: Gauge,
 }
 
 impl Metrics {
@@ -140,11 +142,29 @@ impl Metrics {
         let resets = Family::<WhyLabel, Counter>::default();
         RESETS.iter().for_each(|why| drop(resets.get_or_create(&WhyLabel { why })));
         registry.register("model_resets", "Clocks whose correction changed at once, by why", resets.clone());
+        let held = Counter::default();
+        let text = "Clocks that were left alone as moving them put calls out of order";
+        registry.register("clocks_held", text, held.clone());
+        let fell_back = Gauge::default();
+        let text = "Whether nothing is corrected, as that put calls out of order";
+        registry.register("fell_back", text, fell_back.clone());
         let version = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("build", "Which program this is", version);
         let pairs = Arc::new(Recent::default());
         registry.register_collector(Box::new(Shown { budget, pairs: Arc::clone(&pairs) }));
-        Self { registry: Mutex::new(registry), requests, spans, pairs, reloads, recordings, windows, waiting, resets }
+        Self {
+            registry: Mutex::new(registry),
+            requests,
+            spans,
+            pairs,
+            reloads,
+            recordings,
+            windows,
+            waiting,
+            resets,
+            held,
+            fell_back,
+        }
     }
 
     /// Has more told when metrics are asked for.
@@ -189,6 +209,15 @@ impl Metrics {
     pub fn window_done(&self, succeeded: bool) {
         let result = if succeeded { "ok" } else { "failed" };
         self.windows.get_or_create(&ResultLabel { result }).inc();
+    }
+
+    /// So many clocks are left alone from now on.
+    pub fn clocks_held(&self, count: usize) {
+        self.held.inc_by(count as u64);
+    }
+
+    pub fn fell_back(&self, has: bool) {
+        self.fell_back.set(i64::from(has));
     }
 
     /// Models followed others.

@@ -1,7 +1,7 @@
 //! One request on its way through: corrected, sent on, answered as the next hop answered.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -15,7 +15,7 @@ use super::log::{self, NotRecorded, Recorder};
 use super::metrics::{Metrics, Recorded};
 use super::request::{Encoding, Request, Signal};
 use crate::clock::ReferenceTime;
-use crate::live::{self, Found, Mode, Passed, Published};
+use crate::live::{self, Found, Harm, Mode, Passed, Published, Watch};
 use crate::otlp::{self, Payload};
 
 /// What may change while requests pass.
@@ -23,6 +23,8 @@ pub struct Settings {
     pub mode: Mode,
     /// None: requests are only recorded.
     pub forwarder: Option<Arc<Forwarder>>,
+    /// It was to correct, and did harm: everything passes as it came until the configuration is read again.
+    pub fell_back: bool,
     /// Metrics, logs and profiles are refused.
     pub traces_only: bool,
     /// Metadata that is passed on.
@@ -44,6 +46,8 @@ pub struct Relay {
     published: RwLock<Arc<Published>>,
     /// Writes down what is acknowledged, where that is asked for.
     recorder: Option<Recorder>,
+    /// Whether corrections do harm.
+    watch: Mutex<Watch>,
     pub budget: Arc<Budget>,
     pub metrics: Arc<Metrics>,
     passing: AtomicU64,
@@ -60,7 +64,7 @@ impl Relay {
     ) -> Self {
         let (settings, published) = (RwLock::new(Arc::new(settings)), RwLock::new(Arc::new(published)));
         let (passing, over) = (AtomicU64::new(0), watch::Sender::new(false));
-        Self { settings, published, recorder, budget, metrics, passing, over }
+        Self { settings, published, recorder, watch: Mutex::default(), budget, metrics, passing, over }
     }
 
     /// Nothing is recorded any more, and all that was is a segment that has ended.
@@ -110,6 +114,16 @@ impl Relay {
     pub fn publish(&self, next: impl FnOnce(&Published) -> Published) {
         let mut published = self.published.write().unwrap_or_else(PoisonError::into_inner);
         *published = Arc::new(next(&published));
+        self.watch().begin_anew();
+    }
+
+    /// What does harm, from the calls of the last minutes.
+    pub fn harm(&self) -> Harm {
+        self.watch().harm(now().nanos())
+    }
+
+    fn watch(&self) -> MutexGuard<'_, Watch> {
+        self.watch.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The same, where that is still what comes after it; whether it was.
@@ -119,6 +133,7 @@ impl Relay {
             Some(next) => *published = Arc::new(next),
             None => return false,
         }
+        self.watch().begin_anew();
         true
     }
 
@@ -222,8 +237,11 @@ impl Relay {
         if payload.spans.is_empty() {
             return Ok(None);
         }
-        let Passed { edits, tally } = self.passed(&payload, mode);
+        let Passed { edits, tally, calls } = self.passed(&payload, mode);
         self.metrics.passed(&tally);
+        if !calls.is_empty() {
+            self.watch().add(now().nanos(), &calls);
+        }
         if edits.is_empty() {
             return Ok(Some(bytes));
         }

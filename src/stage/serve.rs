@@ -107,6 +107,9 @@ async fn run(mut config: Config, read: Read<'_>) -> Result<Served> {
                     changed.send_modify(|count| *count += 1);
                 }
                 tell_of_expiry(&relay, &mut expired);
+                if config.processing.auto_observe {
+                    stop_harm(&relay);
+                }
             }
         }
     }
@@ -176,7 +179,8 @@ fn settings(config: &Config, known: Option<&Settings>) -> Result<Settings> {
         (None, _) => None,
     };
     let metadata = config.processing.metadata_keys.clone();
-    Ok(Settings { mode: mode(config), forwarder, traces_only: config.processing.traces_only, metadata })
+    let traces_only = config.processing.traces_only;
+    Ok(Settings { mode: mode(config), fell_back: false, forwarder, traces_only, metadata })
 }
 
 async fn bind(address: &Address) -> Result<TcpListener> {
@@ -256,6 +260,36 @@ fn tell(config: &Config, relay: &Relay) {
     }
 }
 
+/// Lets pass unmoved what corrections leave more out of order than it came: clocks until their next models, and where all of them
+/// together do harm, everything until the configuration is read again.
+fn stop_harm(relay: &Relay) {
+    let harm = relay.harm();
+    let published = relay.published();
+    let Some(newest) = published.eras.last() else { return };
+    if !harm.clocks.is_empty() {
+        let names: Vec<&str> = harm.clocks.iter().map(|clock| newest.models.clock(*clock).0.name.as_str()).collect();
+        let clocks = names.iter().take(5).copied().collect::<Vec<_>>().join(", ");
+        tracing::warn!(
+            clocks = names.len(),
+            "their calls are more out of order after they are moved than before: left alone until their next models ({clocks})"
+        );
+        let is_newest =
+            |current: &Published| current.eras.last().is_some_and(|era| Arc::ptr_eq(&era.models, &newest.models));
+        if relay.publish_if(|current| is_newest(current).then(|| current.holding(&harm.clocks))) {
+            relay.metrics.clocks_held(names.len());
+        }
+    } else if harm.all && !relay.settings().fell_back {
+        tracing::error!(
+            "calls are more out of order behind this stage than before it: nothing is corrected until SIGHUP (auto_observe)"
+        );
+        let settings = relay.settings();
+        let (forwarder, metadata) = (settings.forwarder.clone(), settings.metadata.clone());
+        let traces_only = settings.traces_only;
+        relay.metrics.fell_back(true);
+        relay.set(Settings { mode: Mode::Observe, fell_back: true, forwarder, traces_only, metadata });
+    }
+}
+
 /// Says so when models get too old to correct by, or others come.
 fn tell_of_expiry(relay: &Relay, before: &mut usize) {
     let clocks = clocks(&relay.published(), "", now()).clocks;
@@ -283,6 +317,7 @@ fn again(config: &mut Config, read: Read<'_>, relay: &Relay, source: &mut Source
     publish(relay, &mut from, &limits(&next))?;
     *source = from;
     relay.set(settings);
+    relay.metrics.fell_back(false);
     relay.budget.limit(in_flight(&next));
     if (&next.listeners, &next.admin) != (&config.listeners, &config.admin) {
         tracing::warn!("listeners and admin port stay as they are until the program is started again");

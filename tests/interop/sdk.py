@@ -2,7 +2,8 @@
 
     python tests/interop/sdk.py UNSKEW COLLECTOR
 
-Both are programs. SDK → Collector → unskew (observing) → Collector → file, over gRPC and HTTP.
+Both are programs. SDK → Collector → unskew (observing) → Collector → file, over gRPC and HTTP. Then SDK → Collector → file, and
+→ unskew, which records: its window has the tables that `unskew fix` makes of the Collector's file.
 """
 
 import json
@@ -14,13 +15,14 @@ import time
 import urllib.request
 from pathlib import Path
 
+import polars
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as GrpcExporter
 from opentelemetry.exporter.otlp.proto.http import Compression
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter as HttpExporter
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
-from opentelemetry.trace import Link, SpanKind, Status, StatusCode
+from opentelemetry.trace import Link, SpanKind, Status, StatusCode, set_span_in_context
 
 SPANS = 1500
 
@@ -130,6 +132,33 @@ def make_spans(exporter: SpanExporter) -> list:
     return kept.spans
 
 
+def make_calls(exporter: SpanExporter) -> int:
+    """Calls between three hosts, of which one is 50 ms ahead; returns how many spans they have."""
+    ahead = {"a": 0, "b": 50_000_000, "c": 0}
+    tracers, providers = {}, []
+    for host in ahead:
+        provider = TracerProvider(resource=Resource({"service.name": f"of-{host}", "host.name": host}))
+        provider.add_span_processor(BatchSpanProcessor(exporter, max_queue_size=4096, schedule_delay_millis=100))
+        tracers[host] = provider.get_tracer("suite", "1.0")
+        providers.append(provider)
+    began = time.time_ns() - 120_000_000_000
+    for nth in range(600):
+        client, server = [("a", "b"), ("b", "c"), ("c", "a")][nth % 3]
+        at = began + nth * 200_000_000 + nth * 7_919 % 1_000_000
+        there, back = (1_000_000 + nth * prime % 13 * 20_000 for prime in (104_729, 1_299_709))
+        received = at + there
+        call = tracers[client].start_span("call", kind=SpanKind.CLIENT, start_time=at + ahead[client])
+        of_call = set_span_in_context(call)
+        serve = tracers[server].start_span(
+            "serve", context=of_call, kind=SpanKind.SERVER, start_time=received + ahead[server]
+        )
+        serve.end(received + 4_000_000 + ahead[server])
+        call.end(received + 4_000_000 + back + ahead[client])
+    for provider in providers:
+        provider.shutdown()
+    return 2 * 600
+
+
 def value(any_value: dict):
     """An attribute's value as the SDK has it."""
     (kind, it), = any_value.items()
@@ -236,7 +265,51 @@ def through(protocol: str, compression: str, unskew: str, otelcol: str) -> None:
     print(f"{protocol}, {compression}: {len(arrived)} spans, equal")
 
 
+def recorded(unskew: str, otelcol: str) -> None:
+    *ports, admin = (free_port() for _ in range(5))
+    before, record = tuple(ports[:2]), tuple(ports[2:])
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        programs = Programs(folder)
+        written, out, fixed = folder / "traces.json", folder / "out", folder / "fixed"
+        sink = stage(record, {}, admin)
+        sink["processors"]["unskew"] = {"out": str(out), "drain_timeout": "60s"}
+        del sink["exporters"], sink["service"]["pipelines"]["traces"]["exporters"]
+        to = {"endpoint": f"127.0.0.1:{record[0]}", "tls": {"insecure": True}, "sending_queue": {"enabled": False}}
+        try:
+            programs.start("before", [otelcol], collector(before, {"file": {"path": str(written)}, "otlp_grpc": to}))
+            programs.start("unskew", [unskew, "serve"], sink)
+            for port in (*before, *record):
+                wait(f"port {port}", lambda: listens(port))
+            wait("unskew is ready", lambda: is_ready(admin))
+            spans = make_calls(GrpcExporter(endpoint=f"127.0.0.1:{before[0]}", insecure=True))
+        except SystemExit:
+            print(*(log.read_text() for log in folder.glob("*.log")), sep="\n")
+            raise
+        finally:
+            programs.end()
+        subprocess.run([unskew, "fix", str(written), "--out", str(fixed)], check=True, stdout=subprocess.DEVNULL)
+        (window,) = (out / "windows").iterdir()
+        compare(window, fixed, spans)
+
+
+def compare(window: Path, fixed: Path, spans: int) -> None:
+    """Every table of a window is that of a run of `fix`, row by row."""
+    tables = sorted(path.relative_to(fixed) for path in fixed.rglob("*.parquet"))
+    assert tables == sorted(path.relative_to(window) for path in window.rglob("*.parquet")), tables
+    for table in tables:
+        # The folder's name is no column.
+        ours, theirs = (polars.read_parquet(folder / table, hive_partitioning=False) for folder in (window, fixed))
+        if "span_id" in ours.columns and table.parts[0] == "traces":
+            assert ours.height == spans, f"{ours.height} of {spans} spans"
+            ours, theirs = (rows.sort("trace_id", "span_id") for rows in (ours, theirs))
+            assert ours.filter(polars.col("offset_ns") != 0).height > spans // 4, "nothing was moved"
+        assert ours.equals(theirs), f"{table}: {ours}\n{theirs}"
+    print(f"a window's {len(tables)} tables of {spans} spans are those of the Collector's file")
+
+
 if __name__ == "__main__":
     for protocol in ("grpc", "http"):
         for compression in ("none", "gzip"):
             through(protocol, compression, *sys.argv[1:3])
+    recorded(*sys.argv[1:3])

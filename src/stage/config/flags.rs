@@ -59,6 +59,10 @@ pub struct Flags {
     /// Metadata of requests to pass on; those that differ in it are never merged [key: processors.unskew.metadata_keys]
     #[arg(long, value_name = "KEY", value_delimiter = ',')]
     pub metadata_keys: Vec<String>,
+    /// Let pass unmoved what is more out of order after it was moved than before, three minutes long: a clock, or all of them
+    /// [key: processors.unskew.auto_observe; true unless given]
+    #[arg(long, value_name = "BOOL")]
+    pub auto_observe: Option<bool>,
     /// How long to finish what was begun after SIGTERM [key: processors.unskew.drain_timeout; 20s unless given]
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub drain_timeout: Option<Duration>,

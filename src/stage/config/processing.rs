@@ -50,6 +50,8 @@ pub struct Processing {
     pub metadata_keys: Vec<HeaderName>,
     /// Metrics, logs and profiles are refused rather than passed on; default false.
     pub traces_only: bool,
+    /// Clocks whose calls are more out of order after than before pass unmoved, and where all are, everything does; default true.
+    pub auto_observe: bool,
     /// For what was begun to be finished after SIGTERM; default 20 s.
     pub drain_timeout: Duration,
     /// Where requests are recorded; nowhere unless given.
@@ -133,6 +135,7 @@ impl Processing {
             max_in_flight_bytes: flags.max_in_flight_mib.map(|mib| mib << 20).or(in_flight).unwrap_or(64 << 20),
             metadata_keys: metadata_keys(&mut section, flags),
             traces_only: section.flag("traces_only").unwrap_or(false) || flags.traces_only,
+            auto_observe: flags.auto_observe.or(section.flag("auto_observe")).unwrap_or(true),
             recording: Recording::read(&mut section, flags),
             drain_timeout: flags.drain_timeout.or(section.duration("drain_timeout")).unwrap_or(Duration::from_secs(20)),
         }

@@ -117,7 +117,7 @@ fn recording(out: &str, window: Duration, window_spans: u64, [grace, keep]: [Dur
 fn every_key_of_the_processor_counts() {
     let config = valid(&with(
         "processors: {unskew: {mode: correct, models: /m, models_max_age: 24h, leave_alone: [a, b], max_correction: 1m,
-                       max_in_flight_mib: 2, metadata_keys: [X-Scope-OrgID], traces_only: true, drain_timeout: 3s,
+                       max_in_flight_mib: 2, metadata_keys: [X-Scope-OrgID], traces_only: true, drain_timeout: 3s, auto_observe: false,
                        out: /d, window: 1m, window_spans: 5, grace: 1s, keep: 2h, keep_gib: 2}}",
     ));
     let expected = Processing {
@@ -129,6 +129,7 @@ fn every_key_of_the_processor_counts() {
         max_in_flight_bytes: 2 << 20,
         metadata_keys: vec!["x-scope-orgid".parse().unwrap()],
         traces_only: true,
+        auto_observe: false,
         drain_timeout: Duration::from_secs(3),
         recording: Some(recording(
             "/d",
@@ -248,6 +249,7 @@ fn each_flag_wins_over_its_key() {
         max_correction: Some(seconds(2)),
         max_in_flight_mib: Some(3),
         traces_only: true,
+        auto_observe: Some(false),
         metadata_keys: vec!["x-a".to_owned()],
         drain_timeout: Some(seconds(4)),
         out: Some("/f".into()),
@@ -271,6 +273,7 @@ fn each_flag_wins_over_its_key() {
         max_correction: seconds(2),
         max_in_flight_bytes: 3 << 20,
         traces_only: true,
+        auto_observe: false,
         metadata_keys: vec!["x-a".parse().unwrap()],
         drain_timeout: seconds(4),
         recording: Some(Recording {
