@@ -27,7 +27,7 @@ struct Fault {
     keys: &'static str,
 }
 
-const FAULTS: [Fault; 10] = [
+const FAULTS: [Fault; 11] = [
     Fault { name: "none", what: "nothing goes wrong", connections: None, keys: "" },
     Fault { name: "killed", what: "SIGKILL, five times", connections: None, keys: "" },
     Fault { name: "down", what: "the next hop is down, and comes back", connections: None, keys: "" },
@@ -47,6 +47,7 @@ const FAULTS: [Fault; 10] = [
         connections: None,
         keys: "",
     },
+    Fault { name: "recorded", what: "SIGKILL, ten times, and no next hop: tables", connections: None, keys: "" },
     Fault { name: "drain", what: "SIGTERM, and a new process", connections: None, keys: "drain_timeout: 5s" },
 ];
 
@@ -93,7 +94,10 @@ fn main() -> ExitCode {
 }
 
 async fn run(fault: &Fault, times: Times) -> Result<String> {
-    let mut ground = Ground::new(fault.keys).await;
+    let mut ground = match fault.name {
+        "recorded" => Ground::recording().await,
+        _ => Ground::new(fault.keys).await,
+    };
     let load = Load::start(&ground, fault.connections.unwrap_or(64));
     let began = Instant::now();
     let checked = strike(fault.name, &mut ground, times).await;
@@ -121,6 +125,12 @@ async fn strike(name: &str, ground: &mut Ground, times: Times) -> Result<Allowed
             for _ in 0..5 {
                 ground.kill().await;
                 tokio::time::sleep(times.load / 10).await;
+            }
+        }
+        "recorded" => {
+            for _ in 0..10 {
+                ground.kill().await;
+                tokio::time::sleep(times.load / 20).await;
             }
         }
         "down" => {

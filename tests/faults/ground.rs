@@ -9,11 +9,14 @@ use std::time::{Duration, Instant};
 use hyper::Method;
 use hyper::body::Bytes;
 use memchr::memmem;
+use parquet::file::reader::{FileReader, SerializedFileReader};
+use parquet::record::Field;
 use prost::Message;
 use tokio::task::JoinHandle;
 
 use crate::Allowed;
 use crate::harness::client::{Grpc, Http};
+use crate::harness::config::quoted;
 use crate::harness::sink::Received;
 use crate::harness::wire::{self, Packing};
 use crate::harness::{Config, Hop, Reply, Sink, Stage, TRACES, Verdict, Via, free_address, spans};
@@ -36,6 +39,8 @@ pub struct Ground {
     next_hop: SocketAddr,
     sink: Option<Sink>,
     arrived: Arrived,
+    /// Where requests are recorded; then there is no next hop.
+    record: Option<tempfile::TempDir>,
     /// No answer but acceptance is right: nothing gives a reason for another.
     pub only_accepted: bool,
 }
@@ -52,7 +57,45 @@ impl Ground {
             config = config.unskew(keys);
         }
         let stage = Stage::start(config.clone()).await;
-        Self { config, stage: Some(stage), next_hop, sink: Some(sink), arrived: Arrived::new(), only_accepted: false }
+        let arrived = Arrived::new();
+        Self { config, stage: Some(stage), next_hop, sink: Some(sink), arrived, record: None, only_accepted: false }
+    }
+
+    /// A stage that records, and sends nothing on.
+    pub async fn recording() -> Self {
+        let record = tempfile::tempdir().unwrap();
+        let keys = format!("out: {}, drain_timeout: 300s", quoted(record.path()));
+        let config = Config::to_nowhere().http("read_timeout: 5s").unskew(&keys);
+        let (stage, next_hop) = (Some(Stage::start(config.clone()).await), free_address());
+        let arrived = Arrived::new();
+        Self { config, stage, next_hop, sink: None, arrived, record: Some(record), only_accepted: false }
+    }
+
+    /// Has the record become tables, and books their spans.
+    pub async fn book_record(&mut self) -> Result<()> {
+        let Some(record) = &self.record else { return Ok(()) };
+        let stage = self.stage.as_mut().unwrap();
+        stage.signal("TERM");
+        let status = stage.ended(Duration::from_secs(300)).await;
+        if status.code() != Some(0) {
+            return Err(format!("ended with {status}: {}", stage.log()));
+        }
+        for window in std::fs::read_dir(record.path().join("windows")).unwrap() {
+            for table in std::fs::read_dir(window.unwrap().path().join("traces")).unwrap() {
+                let reader = SerializedFileReader::new(std::fs::File::open(table.unwrap().path()).unwrap()).unwrap();
+                for row in reader.get_row_iter(None).unwrap() {
+                    let row = row.unwrap();
+                    let (_, id) = row.get_column_iter().find(|(name, _)| *name == "trace_id").unwrap();
+                    let Field::Str(hex) = id else { return Err(format!("a trace id that is no text: {id:?}")) };
+                    let number = u64::from_str_radix(&hex[16..], 16).unwrap();
+                    self.arrived.entry(number).or_default()[0] += 1;
+                }
+            }
+        }
+        match self.arrived.iter().find(|(_, [spans, ..])| *spans != SPANS) {
+            Some((number, [spans, ..])) => Err(format!("batch {number}: {spans} spans in tables, not {SPANS}")),
+            None => Ok(()),
+        }
     }
 
     pub fn stage(&self) -> &Stage {
@@ -197,6 +240,7 @@ impl Load {
         }
         let took = self.began.elapsed();
         ground.count();
+        ground.book_record().await?;
         let known = std::mem::take(&mut *self.shared.known.lock().unwrap());
         let again = self.shared.again.load(Ordering::Relaxed);
         Ok(Tally { known, arrived: std::mem::take(&mut ground.arrived), again, took, calm: ground.only_accepted })
