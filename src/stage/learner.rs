@@ -70,6 +70,8 @@ impl Learner {
             let (mut next, resets) = live::ramped(known, next, from);
             if let Some(learned) = &mut next.learned {
                 (learned.from, learned.window) = (from, window.to_owned());
+                // Models that were given since begin to count anew.
+                learned.number = learned.number.max(self.sets.numbers()?.last().map_or(1, |last| last + 1));
             }
             let moved = next.clocks.iter().filter(|(_, model)| model.segments.iter().any(|it| it.is_moved())).count();
             let (clocks, next) = (next.clocks.len(), Arc::new(next));
@@ -150,5 +152,39 @@ impl Sets {
             fs::remove_file(self.path(number))?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::models::Learned;
+
+    fn set(number: u64) -> Models {
+        Models {
+            learned: Some(Learned { number, window: format!("w-{number}"), ..Learned::default() }),
+            ..Models::default()
+        }
+    }
+
+    #[test]
+    fn the_last_two_sets_are_kept_and_read_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let sets = Sets::below(folder.path());
+        assert_eq!(sets.last().unwrap(), []);
+        for number in [1, 2, 3, 11] {
+            sets.keep(&set(number)).unwrap();
+            sets.forget(&set(number)).unwrap();
+        }
+        // What is for `fix --after` is none of them.
+        fs::write(sets.folder.join("after.binpb"), "").unwrap();
+        let numbers =
+            |sets: &[Arc<Models>]| sets.iter().map(|it| it.learned.as_ref().unwrap().number).collect::<Vec<_>>();
+        assert_eq!(numbers(&sets.last().unwrap()), [11]);
+        sets.keep(&set(12)).unwrap();
+        sets.forget(&set(12)).unwrap();
+        assert_eq!(numbers(&sets.last().unwrap()), [11, 12]);
+        fs::write(sets.path(12), "torn").unwrap();
+        assert!(sets.last().unwrap_err().to_string().contains("00000012.binpb"));
     }
 }

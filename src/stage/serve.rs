@@ -53,7 +53,13 @@ async fn run(mut config: Config, read: Read<'_>) -> Result<Served> {
     let models = source.read()?;
     let sets = config.processing.recording.as_ref().map(|recording| Sets::below(&recording.out));
     // What was learnt goes on from what was given.
-    let learnt = sets.as_ref().map(Sets::last).transpose()?.unwrap_or_default();
+    let learnt = sets.as_ref().map_or_else(Vec::new, |sets| {
+        // Of another version, or spoilt: no reason to receive nothing.
+        sets.last().unwrap_or_else(|error| {
+            tracing::warn!("{error:#}; clocks are learnt anew");
+            Vec::new()
+        })
+    });
     let first = if learnt.is_empty() { models.into_iter().collect() } else { learnt };
     let published = Published::of(first, &limits(&config));
     let budget = Budget::of(in_flight(&config));
