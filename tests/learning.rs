@@ -253,19 +253,23 @@ async fn steps_are_in_the_tables_of_their_windows() {
     for (window, (spans, p50, p95)) in &replay.by_window() {
         println!("s3: window {window}: {spans} spans, |error| p50 {p50:.3} ms, p95 {p95:.3} ms");
     }
-    let mut steps: Vec<(String, String, i64)> = Vec::new();
+    let mut steps: Vec<(String, i64, i64)> = Vec::new();
     for window in std::fs::read_dir(replay.out.path().join("windows")).unwrap() {
         for batch in batches(&window.unwrap().path().join("skew/steps.parquet")) {
-            let (clocks, kinds, sizes) = (texts(&batch, "clock"), texts(&batch, "kind"), ints(&batch, "size_ns"));
-            steps.extend(clocks.into_iter().zip(kinds).zip(sizes).map(|((clock, kind), size)| (clock, kind, size)));
+            let (clocks, kinds) = (texts(&batch, "clock"), texts(&batch, "kind"));
+            let (times, sizes) = (ints(&batch, "time_unix_nano"), ints(&batch, "size_ns"));
+            let rows = clocks.into_iter().zip(kinds).zip(times).zip(sizes);
+            let steps_of = rows.filter(|(((_, kind), _), _)| kind == "step");
+            steps.extend(steps_of.map(|(((clock, _), at), size)| (clock, at, size)));
         }
     }
+    steps.sort();
     println!("s3: {steps:?}");
     for (clock, size_ms) in [("pay-1", -87.0), ("cat-2", 1_200.0), ("web-2", 40.0)] {
-        let is_it = |step: &&(String, String, i64)| {
-            step.0 == clock && step.1 == "step" && (step.2 as f64 / 1e6 - size_ms).abs() < 3.0
-        };
-        assert_eq!(steps.iter().filter(is_it).count(), 1, "{clock}");
+        let is_it = |step: &&(String, i64, i64)| step.0 == clock && (step.2 as f64 / 1e6 - size_ms).abs() < 3.0;
+        let times: Vec<i64> = steps.iter().filter(is_it).map(|step| step.1).collect();
+        // In the context of two windows both tell it, and of the same moment.
+        assert!(!times.is_empty() && times.len() <= 2 && times[times.len() - 1] - times[0] < 2_000_000_000, "{clock}");
     }
     // On a clock's wrong side of a step a span is off by most of it.
     let others = || replay.left.iter().filter(|left| left.window >= 2 && left.error.abs() < 25_000_000);

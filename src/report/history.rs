@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::kinds::of_windows;
-use super::skew::ClockRow;
+use super::skew::{ClockRow, StepRow};
 use super::summary::{FileSummary, Summary};
 use super::terminal::{Report, is_off};
 
@@ -50,6 +50,8 @@ pub fn history(windows: Vec<WindowReport>, unread: Vec<FileSummary>) -> History 
         periods.extend(period);
         told.push(Window { name, summary: report.summary });
     }
+    steps.sort_by(|one, other| (&one.clock, one.time_unix_nano).cmp(&(&other.clock, other.time_unix_nano)));
+    steps.dedup_by(|later, first| is_same(first, later));
     steps.sort_by_key(|step| step.time_unix_nano);
     let summary = told.iter().map(|window| window.summary.clone()).reduce(Summary::then).unwrap_or_default();
     let summary = Summary { clocks: clocks.len() as u64, problems: unread, ..summary };
@@ -61,6 +63,18 @@ pub fn history(windows: Vec<WindowReport>, unread: Vec<FileSummary>) -> History 
         period: periods.into_iter().reduce(|all, next| [all[0].min(next[0]), all[1].max(next[1])]),
     }
 }
+
+/// A step near the end of a window is in the context of the next, and both tell it: at about the same time, about as large.
+fn is_same(one: &StepRow, other: &StepRow) -> bool {
+    let of_both = [one, other].map(|step| step.uncertainty_ns).iter().sum::<i64>().max(one.size_ns.abs() / 20);
+    one.clock == other.clock
+        && (one.duration_ns == 0) == (other.duration_ns == 0)
+        && (other.time_unix_nano - one.time_unix_nano).abs() < NEAR_NS
+        && (other.size_ns - one.size_ns).abs() <= of_both
+}
+
+/// When a step was is known to this amid few calls, ns.
+const NEAR_NS: i64 = 2_000_000_000;
 
 fn add(clocks: &mut BTreeMap<String, ClockRow>, row: ClockRow) {
     let all = match clocks.remove(&row.clock) {
@@ -90,7 +104,7 @@ fn over(earlier: ClockRow, later: ClockRow) -> ClockRow {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{kinds::KindRow, skew::StepRow};
+    use super::super::kinds::KindRow;
     use super::*;
 
     /// A clock that is so far ahead at the first and the last, ms, of whose spans all move.
@@ -172,17 +186,39 @@ mod tests {
     }
 
     #[test]
+    fn a_step_that_two_windows_tell_is_one() {
+        let step = |clock: &str, at_ms: i64, size_ms: i64, duration_ns: i64| StepRow {
+            clock: clock.to_owned(),
+            time_unix_nano: at_ms * 1_000_000,
+            duration_ns,
+            size_ns: size_ms * 1_000_000,
+            uncertainty_ns: 1_000_000,
+        };
+        let told = |steps: [StepRow; 2]| {
+            let [mut first, mut second] = [window(1, Vec::new()), window(2, Vec::new())];
+            let [one, other] = steps;
+            (first.report.steps, second.report.steps) = (vec![one], vec![other]);
+            history(vec![first, second], Vec::new()).all.steps.len()
+        };
+        assert_eq!(told([step("a", 1_000, -87, 0), step("a", 1_400, -86, 0)]), 1);
+        assert_eq!(told([step("a", 1_000, -87, 0), step("b", 1_000, -87, 0)]), 2);
+        assert_eq!(told([step("a", 1_000, -87, 0), step("a", 4_000, -87, 0)]), 2);
+        assert_eq!(told([step("a", 1_000, -87, 0), step("a", 1_000, 87, 0)]), 2);
+        assert_eq!(told([step("a", 1_000, -87, 0), step("a", 1_000, -87, 9)]), 2);
+    }
+
+    #[test]
     fn steps_are_told_by_time_and_the_worst_finding_with_its_window() {
         let with = |number: usize, step_at: i64, worst_ns: i64, example: &str| {
             let mut of = window(number, Vec::new());
-            of.report.steps = vec![StepRow { time_unix_nano: step_at, ..StepRow::default() }];
+            of.report.steps = vec![StepRow { time_unix_nano: step_at * 10_000_000_000, ..StepRow::default() }];
             let (kind, example) = ("shared_key".to_owned(), example.to_owned());
             let worst_ns = [Some(worst_ns), None];
             of.report.findings = vec![KindRow { kind, count: 3, left: 1, example, worst_ns, ..KindRow::default() }];
             of
         };
         let told = history(vec![with(1, 7, 5, "x"), with(2, 5, 9, "y"), with(3, 6, 9, "z")], Vec::new()).all;
-        let steps: Vec<i64> = told.steps.iter().map(|step| step.time_unix_nano).collect();
+        let steps: Vec<i64> = told.steps.iter().map(|step| step.time_unix_nano / 10_000_000_000).collect();
         assert_eq!(steps, [5, 6, 7]);
         let [KindRow { count, left, example, .. }] = told.findings.as_slice() else { panic!("{:?}", told.findings) };
         assert_eq!((*count, *left, example.as_str()), (9, 3, "y, in window=a-2"));
