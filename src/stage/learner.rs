@@ -59,9 +59,12 @@ impl Learner {
             let published = self.relay.published();
             let nothing = Arc::new(Models::default());
             let known = published.eras.last().map_or(&nothing, |era| &era.models);
-            let newest = known.learned.as_ref().map(|learned| log::number(&learned.window));
-            if newest.is_some_and(|newest| newest >= log::number(window)) {
-                tracing::info!(window, "later windows are known already: its models are in its tables alone");
+            let newest = known.learned.as_ref().map_or(0, |learned| log::number(&learned.window));
+            // Known already where an earlier run ended before its dumps went.
+            if newest >= log::number(window) {
+                if newest > log::number(window) {
+                    tracing::info!(window, "a later window is known already: its models are in its tables alone");
+                }
                 return Ok(());
             }
             let limits = published.limits();
