@@ -11,6 +11,8 @@ mod even_links;
 #[path = "../benches/scale/fleet.rs"]
 #[allow(dead_code, reason = "the bench uses the rest")]
 mod fleet;
+#[path = "invariants/phones.rs"]
+mod phones;
 #[path = "invariants/rolled_up.rs"]
 mod rolled_up;
 #[path = "invariants/steps.rs"]
